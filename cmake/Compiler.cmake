@@ -1,0 +1,31 @@
+# Warnings are errors, everywhere; sanitizers come from a preset.
+add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wcast-align
+                    -Woverloaded-virtual -Wconversion -Wno-sign-conversion -Werror
+                    -fno-omit-frame-pointer)
+include_directories(${PROJECT_SOURCE_DIR})
+
+if(TALLYD_SANITIZE)
+  add_compile_options(-fsanitize=${TALLYD_SANITIZE} -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${TALLYD_SANITIZE})
+  if(TALLYD_SANITIZE MATCHES "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # GCC's ThreadSanitizer cannot see fences. The fences are the model checker's to prove
+    # (tests/model); everything that TSan shall see is plain data between acquire and release.
+    add_compile_options(-Wno-tsan)
+  endif()
+endif()
+
+# tally_library(NAME SOURCES ... DEPENDS ...): one static library a folder.
+function(tally_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC ${ARG_DEPENDS})
+endfunction()
+
+# tally_test(NAME SOURCES ... DEPENDS ...): a GoogleTest program, run by CTest as one test.
+function(tally_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LABELS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} GTest::gmock GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS "unit;${ARG_LABELS}" TIMEOUT 300)
+endfunction()

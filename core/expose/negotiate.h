@@ -1,0 +1,27 @@
+// Content negotiation of a scrape.
+
+#ifndef TALLYD_CORE_EXPOSE_NEGOTIATE_H_
+#define TALLYD_CORE_EXPOSE_NEGOTIATE_H_
+
+#include <string_view>
+
+#include "core/expose/text.h"
+
+namespace tallyd {
+
+// The format for an Accept header (RFC 9110 section 12.5.1): the supported one with the highest
+// q-value, the more specific range deciding a type's q; among equals OpenMetrics 1.0. No header,
+// an unusable one, and "*/*" alone mean text 0.0.4. Ranges over `kMaxAcceptRanges` are not read.
+TextFormat NegotiateFormat(std::string_view accept_untrusted);
+
+// Gzip if the Accept-Encoding header gives it a q-value above zero (RFC 9110 section 12.5.3).
+ContentCoding NegotiateCoding(std::string_view accept_encoding_untrusted);
+
+// The Content-Type to answer with.
+std::string_view ContentType(TextFormat format);
+
+inline constexpr int kMaxAcceptRanges = 64;
+
+}  // namespace tallyd
+
+#endif  // TALLYD_CORE_EXPOSE_NEGOTIATE_H_

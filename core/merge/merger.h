@@ -1,0 +1,64 @@
+// The merger: the one reader of all shards, and the owner of the series table.
+
+#ifndef TALLYD_CORE_MERGE_MERGER_H_
+#define TALLYD_CORE_MERGE_MERGER_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/merge/page_encoder.h"
+#include "core/merge/snapshot.h"
+#include "core/rules/rules.h"
+#include "core/shard/shard_memory.h"
+
+namespace tallyd {
+
+// What one pass did.
+struct MergeStats {
+  uint64_t chunks_visited = 0;
+  uint64_t slots_visited = 0;
+  uint64_t series_changed = 0;
+  uint64_t series_added = 0;
+  uint64_t series_removed = 0;
+};
+
+// Ownership: the series table, the pages and the caches of rendered pages are the merger thread's
+// alone. Thread-compatible: one thread, the merger thread, calls everything; the snapshots it
+// returns may go to any thread.
+class Merger {
+ public:
+  // The shards' memories and the rules outlive the merger.
+  Merger(std::vector<ShardMemory*> shards, const Rules* rules);
+  ~Merger();
+  Merger(const Merger&) = delete;
+  Merger& operator=(const Merger&) = delete;
+
+  // Merger thread. Reads what changed since the last pass in every shard. `now_ns` is the monotonic
+  // clock.
+  MergeStats Merge(int64_t now_ns);
+
+  // Merger thread. Registers a format; pages rendered for it are kept, as long as nothing in them
+  // changes, from one Render to the next. The encoder outlives the merger. At most kMaxVariants.
+  static constexpr int kMaxVariants = 8;
+  int AddVariant(const PageEncoder* encoder);
+
+  // Merger thread. The state of the last Merge, in a format: renders only pages that changed since
+  // this variant was last rendered.
+  std::shared_ptr<const Snapshot> Render(int variant);
+
+  // Merger thread. Frees the rendered pages of a variant that nobody asks for any more.
+  void ForgetPages(int variant);
+
+  // Merger thread.
+  uint64_t series() const;
+  uint64_t families() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_CORE_MERGE_MERGER_H_

@@ -1,0 +1,62 @@
+// The seam between the merger, which knows what changed, and the formats, which live in
+// core/expose: the merger renders a page by telling an encoder its families and series in order.
+
+#ifndef TALLYD_CORE_MERGE_PAGE_ENCODER_H_
+#define TALLYD_CORE_MERGE_PAGE_ENCODER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace tallyd {
+
+enum class FamilyType : uint8_t { kCounter = 1, kGauge = 2, kHistogram = 3 };
+
+// One family as the formats see it. The views live as long as the call they are passed to.
+struct FamilyView {
+  std::string_view name;  // sanitised: [a-zA-Z_][a-zA-Z0-9_]*
+  std::string_view help;  // unescaped
+  FamilyType type;
+  // A family is called `name` less its suffix "_total". OpenMetrics then cannot call the counter
+  // that, and shows it as unknown.
+  bool stem_is_taken = false;
+};
+
+// A counter: an integer that is exact to 2^63 and, beside it, the sum of what was no integer.
+struct CounterValue {
+  uint64_t whole = 0;
+  double rest = 0;
+};
+
+// A histogram with classic bounds. Invariant: there is no count; it is the sum of `buckets`.
+struct HistogramValue {
+  std::span<const double> bounds;      // ascending, finite, without +Inf
+  std::span<const std::string> les;    // bounds as label values, shortest form
+  std::span<const uint64_t> buckets;   // bounds.size() + 1, not cumulative; the last is +Inf
+  double sum = 0;
+};
+
+// Writes families and series into a page. Thread-compatible; the merger thread uses it.
+//
+// `labels` are rendered and escaped as in the text formats, sorted by name, without braces:
+// `a="b",c="d"`, or empty. Each series call follows its family's `Family` call, though not
+// necessarily on the same page.
+class PageEncoder {
+ public:
+  virtual ~PageEncoder() = default;
+  virtual void Family(const FamilyView& family, std::string* page) const = 0;
+  virtual void Counter(const FamilyView& family, std::string_view labels, const CounterValue& value,
+                       std::string* page) const = 0;
+  virtual void Gauge(const FamilyView& family, std::string_view labels, double value,
+                     std::string* page) const = 0;
+  virtual void Histogram(const FamilyView& family, std::string_view labels,
+                         const HistogramValue& value, std::string* page) const = 0;
+  // Called once, when the page is complete: the place to compress it.
+  virtual void Finish(std::string* page) const = 0;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_CORE_MERGE_PAGE_ENCODER_H_

@@ -1,0 +1,193 @@
+#include "core/shard/cells.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace tallyd {
+namespace {
+
+constexpr uint64_t kMaxCount = uint64_t{1} << 63;
+
+// A weight of more than this is this: one sample cannot overflow a bucket.
+constexpr double kMaxWeight = 9007199254740992.0;  // 2^53
+
+void AddCount(CellWord& word, uint64_t n) {
+  const uint64_t now = LoadWord(word);
+  StoreWord(word, now > kMaxCount - n ? kMaxCount : now + n);
+}
+
+// For each schema above zero, the upper bounds of the buckets within [0.5, 1).
+using OctaveBounds = std::array<std::vector<double>, Window::kMaxSchema + 1>;
+
+OctaveBounds MakeOctaveBounds() {
+  OctaveBounds bounds;
+  for (int schema = 1; schema <= Window::kMaxSchema; ++schema) {
+    const int buckets = 1 << schema;
+    for (int i = 0; i < buckets; ++i) {
+      bounds[static_cast<size_t>(schema)].push_back(std::exp2(i / static_cast<double>(buckets) - 1));
+    }
+  }
+  return bounds;
+}
+
+int32_t PlaceInOctave(double fraction, int schema) {
+  static const OctaveBounds kBounds = MakeOctaveBounds();
+  const std::vector<double>& bounds = kBounds[static_cast<size_t>(schema)];
+  if (schema <= 4) {
+    // Few enough to compare with all of them, without a branch to mispredict.
+    int32_t below = 0;
+    for (const double bound : bounds) below += bound < fraction ? 1 : 0;
+    return below;
+  }
+  return static_cast<int32_t>(std::lower_bound(bounds.begin(), bounds.end(), fraction) -
+                              bounds.begin());
+}
+
+// The bucket of half the resolution that holds `bucket`.
+int32_t Halve(int32_t bucket) { return (bucket + 1) >> 1; }
+
+}  // namespace
+
+uint64_t Window::Pack(const Header& header) {
+  constexpr int32_t kBias = 1 << 19;
+  return static_cast<uint64_t>(header.lowest + kBias) |
+         static_cast<uint64_t>(header.highest + kBias) << 20 |
+         static_cast<uint64_t>(header.schema + 16) << 40 |
+         static_cast<uint64_t>(header.version) << 48;
+}
+
+Window::Header Window::Unpack(uint64_t word) {
+  constexpr int32_t kBias = 1 << 19;
+  constexpr uint64_t kMask = (1 << 20) - 1;
+  return {.schema = static_cast<int>(word >> 40 & 0xff) - 16,
+          .lowest = static_cast<int32_t>(word & kMask) - kBias,
+          .highest = static_cast<int32_t>(word >> 20 & kMask) - kBias,
+          .version = static_cast<uint16_t>(word >> 48)};
+}
+
+int32_t Window::BucketOf(double value, int schema) {
+  const auto bits = std::bit_cast<uint64_t>(std::min(value, std::numeric_limits<double>::max()));
+  // value = fraction * 2^exponent with fraction in [0.5, 1); values above kZeroThreshold are normal.
+  const int exponent = static_cast<int>(bits >> 52) - 1022;
+  const uint64_t mantissa = bits & ((uint64_t{1} << 52) - 1);
+  if (schema > 0) {
+    const double fraction = std::bit_cast<double>(mantissa | uint64_t{1022} << 52);
+    return (exponent - 1) * (1 << schema) + PlaceInOctave(fraction, schema);
+  }
+  const int32_t octave = mantissa == 0 ? exponent - 1 : exponent;
+  const int shift = -schema;
+  return (octave + (1 << shift) - 1) >> shift;
+}
+
+size_t HistogramCell::BucketOf(double value) const {
+  const std::vector<double>& bounds = layout_.bounds;
+  if (bounds.size() > 32) {
+    return static_cast<size_t>(std::lower_bound(bounds.begin(), bounds.end(), value) -
+                               bounds.begin());
+  }
+  size_t below = 0;
+  for (const double bound : bounds) below += bound < value ? 1 : 0;
+  return below;
+}
+
+void HistogramCell::ObserveSampled(double value, double rate, int64_t now_ns) {
+  const double weight = 1 / rate + LoadDouble(words_[2]);
+  if (!(weight >= 0) || !std::isfinite(rate)) return;
+  const double whole = std::floor(std::min(weight, kMaxWeight));
+  StoreDouble(words_[2], weight > kMaxWeight ? 0 : weight - whole);
+  if (whole >= 1) ObserveTimes(value, static_cast<uint64_t>(whole), now_ns);
+}
+
+void HistogramCell::ObserveTimes(double value, uint64_t times, int64_t now_ns) {
+  StoreWord(words_[0], static_cast<uint64_t>(now_ns));
+  StoreDouble(words_[1], LoadDouble(words_[1]) + value * static_cast<double>(times));
+  AddCount(buckets()[BucketOf(value)], times);
+  ObserveInWindow(value, times);
+}
+
+void HistogramCell::ObserveInWindow(double value, uint64_t times) {
+  if (!(value > Window::kZeroThreshold)) {
+    return AddCount(words_[value < -Window::kZeroThreshold ? 5 : 4], times);
+  }
+  const uint64_t word = LoadWord(words_[3]);
+  Window::Header header = Window::Unpack(word);
+  if (word == 0) header = {.schema = layout_.schema, .lowest = 0, .highest = -1, .version = 0};
+  int32_t bucket = Window::BucketOf(value, header.schema);
+  if (bucket < header.lowest || bucket > header.highest) {
+    Reach(bucket, &header);
+    bucket = Window::BucketOf(value, header.schema);
+  }
+  AddCount(window()[Window::PlaceOf(bucket)], times);
+}
+
+// Extends the range in use to `bucket`, at a lower resolution if it would not fit.
+void HistogramCell::Reach(int32_t bucket, Window::Header* header) {
+  int32_t lowest = header->used() ? std::min(header->lowest, bucket) : bucket;
+  int32_t highest = header->used() ? std::max(header->highest, bucket) : bucket;
+  int halvings = 0;
+  while (highest - lowest >= Window::kBuckets) {
+    lowest = Halve(lowest);
+    highest = Halve(highest);
+    ++halvings;
+  }
+  if (halvings > 0) HalveResolution(header, halvings);
+  header->lowest = lowest;
+  header->highest = highest;
+  StoreWord(words_[3], Window::Pack(*header));
+}
+
+// The one place where window buckets go down. Readers must not mix old and new places, so the
+// header's version is odd meanwhile.
+void HistogramCell::HalveResolution(Window::Header* header, int halvings) {
+  ++header->version;
+  StoreWord(words_[3], Window::Pack(*header));
+  // Whoever sees a rewritten bucket sees the odd version when it looks again.
+  StdAtomics::Fence(std::memory_order_release);
+  std::array<uint64_t, Window::kBuckets> counts{};
+  for (int32_t bucket = header->lowest; bucket <= header->highest; ++bucket) {
+    int32_t target = bucket;
+    for (int i = 0; i < halvings; ++i) target = Halve(target);
+    counts[Window::PlaceOf(target)] += LoadWord(window()[Window::PlaceOf(bucket)]);
+  }
+  for (size_t place = 0; place < counts.size(); ++place) StoreWord(window()[place], counts[place]);
+  header->schema -= halvings;
+  for (int i = 0; i < halvings; ++i) {
+    header->lowest = Halve(header->lowest);
+    header->highest = Halve(header->highest);
+  }
+  ++header->version;
+  // Release: who sees the even version sees all that was rewritten.
+  words_[3].Store(Window::Pack(*header), std::memory_order_release);
+}
+
+void HistogramCell::AddBuckets(std::span<uint64_t> sums) const {
+  for (size_t i = 0; i < sums.size(); ++i) sums[i] += LoadWord(buckets()[i]);
+}
+
+bool HistogramCell::ReadWindow(WindowCounts* counts) const {
+  constexpr int kTries = 3;
+  for (int attempt = 0; attempt < kTries; ++attempt) {
+    const uint64_t before = words_[3].Load(std::memory_order_acquire);
+    counts->header = Window::Unpack(before);
+    counts->zero = LoadWord(words_[4]);
+    counts->negative = LoadWord(words_[5]);
+    std::fill(std::begin(counts->buckets), std::end(counts->buckets), 0);
+    if (before == 0) {
+      counts->header = {.schema = layout_.schema, .lowest = 0, .highest = -1, .version = 0};
+      return true;
+    }
+    for (int32_t bucket = counts->header.lowest; bucket <= counts->header.highest; ++bucket) {
+      const uint32_t place = Window::PlaceOf(bucket);
+      counts->buckets[place] = LoadWord(window()[place]);
+    }
+    StdAtomics::Fence(std::memory_order_acquire);
+    const Window::Header after = Window::Unpack(LoadWord(words_[3]));
+    if (after.version == counts->header.version && after.version % 2 == 0) return true;
+  }
+  return false;
+}
+
+}  // namespace tallyd

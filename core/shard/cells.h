@@ -1,0 +1,193 @@
+// The numbers of a series in one shard: counters, gauges, histograms. (Sets: set_cell.h.)
+//
+// A cell is a run of 8-byte words in the shard's memory, zero when its tenant moves in. Its owner
+// writes each word by a relaxed load and a relaxed store; the merger only reads. No cell holds a
+// count of its observations that a scrape could see disagree with its buckets.
+//
+//   counter     0 whole            integer part, to 2^63
+//               1 rest             double: what was no integer, or would not fit
+//   gauge       0 value            double: the last set and the changes since
+//               1 set_time         of the last set, 0 if never; stored after the value it belongs to
+//               2 added            double: all changes ever
+//               3 run_base         double: `added` when the present run of changes began
+//               4 run_time         when it began; a run ends with each pass of the merger
+//   histogram   0 touch            time of the last observation
+//               1 sum              double
+//               2 carry            double: fraction of a weight not yet counted (owner only)
+//               3 window           header of the exponential window
+//               4 zero             window: |value| <= 2^-128
+//               5 negative         window: values below that
+//               6 buckets          classic, bounds + 1, not cumulative
+//               ...                window: kWindowBuckets
+//
+// Counters and gauges of series that expire have one more word at the end: the time of their last
+// sample. Times are those of batches, in ns of the monotonic clock, and differ from batch to batch.
+
+#ifndef TALLYD_CORE_SHARD_CELLS_H_
+#define TALLYD_CORE_SHARD_CELLS_H_
+
+#include <bit>
+#include <cstdint>
+#include <span>
+
+#include "core/rules/histogram_layout.h"
+#include "core/shard/shard_memory.h"
+
+namespace tallyd {
+
+inline uint64_t LoadWord(const CellWord& word) { return word.Load(std::memory_order_relaxed); }
+inline void StoreWord(CellWord& word, uint64_t value) {
+  word.Store(value, std::memory_order_relaxed);
+}
+inline double LoadDouble(const CellWord& word) { return std::bit_cast<double>(LoadWord(word)); }
+inline void StoreDouble(CellWord& word, double value) {
+  StoreWord(word, std::bit_cast<uint64_t>(value));
+}
+
+// A counter cell. Counters never go down: both parts only grow.
+class CounterCell {
+ public:
+  static constexpr uint32_t kWords = 2;
+  static constexpr uint64_t kMaxWhole = uint64_t{1} << 63;
+
+  explicit CounterCell(CellWord* words) : words_(words) {}
+
+  // Owner thread. Past 2^63 the integer part stays and the rest takes over: nothing wraps.
+  void Add(uint64_t n) {
+    const uint64_t whole = LoadWord(words_[0]);
+    if (n > kMaxWhole || whole > kMaxWhole - n) return AddToRest(static_cast<double>(n));
+    StoreWord(words_[0], whole + n);
+  }
+  // Owner thread. `amount` is not negative and not NaN.
+  void Add(double amount) {
+    if (amount < 9007199254740992.0) {  // 2^53: below it, integers are exact
+      const auto whole = static_cast<uint64_t>(amount);
+      if (static_cast<double>(whole) == amount) return Add(whole);
+    }
+    AddToRest(amount);
+  }
+  // Merger thread.
+  uint64_t whole() const { return LoadWord(words_[0]); }
+  double rest() const { return LoadDouble(words_[1]); }
+
+ private:
+  void AddToRest(double amount) { StoreDouble(words_[1], LoadDouble(words_[1]) + amount); }
+
+  CellWord* words_;
+};
+
+// A gauge cell. In one shard `value` alone is the gauge, read by one load. Across shards the merger
+// takes the newest set and adds what the others added since (docs/protocol.md, "Gauges").
+class GaugeCell {
+ public:
+  static constexpr uint32_t kWords = 5;
+
+  explicit GaugeCell(CellWord* words) : words_(words) {}
+
+  // Owner thread.
+  void Set(double value, int64_t now_ns) {
+    StoreDouble(words_[0], value);
+    // Release: who sees this time sees this value or a later one.
+    words_[1].Store(static_cast<uint64_t>(now_ns), std::memory_order_release);
+  }
+  // Owner thread. `merge_seen_ns` is when this shard last learned of a pass of the merger.
+  void Change(double by, int64_t now_ns, int64_t merge_seen_ns) {
+    const double added = LoadDouble(words_[2]);
+    if (static_cast<int64_t>(LoadWord(words_[4])) <= merge_seen_ns) {
+      StoreDouble(words_[3], added);
+      StoreWord(words_[4], static_cast<uint64_t>(now_ns));
+    }
+    StoreDouble(words_[2], added + by);
+    StoreDouble(words_[0], LoadDouble(words_[0]) + by);
+  }
+  // Merger thread. Acquire before value().
+  int64_t set_time() const {
+    return static_cast<int64_t>(words_[1].Load(std::memory_order_acquire));
+  }
+  double value() const { return LoadDouble(words_[0]); }
+  double added() const { return LoadDouble(words_[2]); }
+  double run_base() const { return LoadDouble(words_[3]); }
+  int64_t run_time() const { return static_cast<int64_t>(LoadWord(words_[4])); }
+
+ private:
+  CellWord* words_;
+};
+
+// The exponential window of a histogram: kWindowBuckets counts at a resolution that halves whenever
+// the observed range outgrows them. Bucket i of schema s holds values in
+// (2^((i-1) * 2^-s), 2^(i * 2^-s)]; it lies at place i modulo kWindowBuckets, so that extending the
+// range moves nothing. Source: Prometheus' native histograms.
+struct Window {
+  static constexpr int kBuckets = 160;
+  static constexpr int kMinSchema = -4;
+  static constexpr int kMaxSchema = 8;
+  // 2^-128, Prometheus' least useful zero threshold.
+  static constexpr double kZeroThreshold = 2.938735877055719e-39;
+
+  // One word: which buckets are in use, and a version that is odd while they are being rewritten.
+  struct Header {
+    int schema = 0;
+    int32_t lowest = 0;  // bucket numbers; none in use if lowest > highest
+    int32_t highest = -1;
+    uint16_t version = 0;
+    bool used() const { return lowest <= highest; }
+  };
+  static uint64_t Pack(const Header& header);
+  static Header Unpack(uint64_t word);
+
+  // The bucket of a value above kZeroThreshold.
+  static int32_t BucketOf(double value, int schema);
+  static uint32_t PlaceOf(int32_t bucket) {
+    // The offset, a multiple of kBuckets, makes any bucket number of any schema positive.
+    return static_cast<uint32_t>(bucket + kBuckets * 4096) % kBuckets;
+  }
+};
+
+class HistogramCell {
+ public:
+  static constexpr uint32_t kHeaderWords = 6;
+
+  // Words of a cell with `bounds` classic bounds, a whole number of cache lines.
+  static uint32_t Words(size_t bounds) {
+    return (kHeaderWords + static_cast<uint32_t>(bounds) + 1 + Window::kBuckets + 7) & ~7u;
+  }
+
+  HistogramCell(CellWord* words, const HistogramLayout& layout) : words_(words), layout_(layout) {}
+
+  // Owner thread. `value` is not NaN.
+  void Observe(double value, int64_t now_ns) { ObserveTimes(value, 1, now_ns); }
+  // Owner thread. An observation that stands for 1 / `rate`: counts the whole part and carries the
+  // fraction to the next. A rate that is negative or infinite makes no observation.
+  void ObserveSampled(double value, double rate, int64_t now_ns);
+
+  // Merger thread. The classic buckets, bounds + 1 of them, added to `buckets`.
+  void AddBuckets(std::span<uint64_t> buckets) const;
+  double sum() const { return LoadDouble(words_[1]); }
+  uint64_t touch() const { return LoadWord(words_[0]); }
+
+  // Merger thread. The window as it was at one moment between two rewrites. False if the owner was
+  // rewriting it each time we looked.
+  struct WindowCounts {
+    Window::Header header;
+    uint64_t zero = 0;
+    uint64_t negative = 0;
+    uint64_t buckets[Window::kBuckets] = {};  // at their places
+  };
+  bool ReadWindow(WindowCounts* counts) const;
+
+ private:
+  CellWord* buckets() const { return words_ + kHeaderWords; }
+  CellWord* window() const { return words_ + kHeaderWords + layout_.bounds.size() + 1; }
+  size_t BucketOf(double value) const;
+  void ObserveTimes(double value, uint64_t times, int64_t now_ns);
+  void ObserveInWindow(double value, uint64_t times);
+  void Reach(int32_t bucket, Window::Header* header);
+  void HalveResolution(Window::Header* header, int halvings);
+
+  CellWord* words_;
+  const HistogramLayout& layout_;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_CORE_SHARD_CELLS_H_

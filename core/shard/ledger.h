@@ -1,0 +1,63 @@
+// The account of all samples of one shard.
+
+#ifndef TALLYD_CORE_SHARD_LEDGER_H_
+#define TALLYD_CORE_SHARD_LEDGER_H_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "core/wire/reason.h"
+
+namespace tallyd {
+
+// A number that one thread adds to and any thread reads. Relaxed is enough: it is one location with
+// one writer, so readers never see it go backwards, and no other data hangs on it.
+class LedgerCount {
+ public:
+  // Owner thread.
+  void Add(uint64_t n) {
+    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  }
+  // Owner thread.
+  void Set(uint64_t n) { value_.store(n, std::memory_order_relaxed); }
+  // Any thread.
+  uint64_t Get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
+// Invariant, whenever no batch is open: the sum of received samples over listeners = applied + the
+// sum of dropped. One writer, the shard's owner; thread-safe to read from any thread, though several
+// numbers read while a batch is open need not add up.
+struct Ledger {
+  static constexpr size_t kMaxListeners = 64;
+
+  struct Listener {
+    LedgerCount datagrams;       // datagrams, frames or stream reads taken in
+    LedgerCount bytes;
+    LedgerCount samples;
+    LedgerCount truncated;       // datagrams cut by our buffer
+    LedgerCount kernel_dropped;  // datagrams the kernel dropped for want of buffer space
+  };
+
+  std::array<Listener, kMaxListeners> listeners;
+  LedgerCount applied;
+  LedgerCount folded;
+  std::array<LedgerCount, kDropReasons> dropped;
+  std::array<LedgerCount, kRepairReasons> repaired;
+  LedgerCount live_series;     // slots in use
+  LedgerCount retired_slots;   // slots waiting until the merger has passed
+  LedgerCount keys;            // entries of the key table
+  LedgerCount key_bytes;       // memory of the keys
+  LedgerCount batches;
+
+  LedgerCount& Dropped(DropReason reason) { return dropped[static_cast<size_t>(reason)]; }
+  LedgerCount& Repaired(RepairReason reason) { return repaired[static_cast<size_t>(reason)]; }
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_CORE_SHARD_LEDGER_H_

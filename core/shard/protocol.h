@@ -1,0 +1,185 @@
+// The protocols between a shard's owner thread and the merger thread, and nothing else.
+//
+// Properties (proved over all executions of small instances by tests/model, which compiles this
+// very file; each order of ShippedOrders has a mutant there that must fail):
+//
+//   publication   after a merge pass that acquired epoch e, every cell shows at least all adds of
+//                 batches <= e, and no cell ever goes backwards;
+//   retire/reuse  a slot's identity and its last value are seen together, a retired value is folded
+//                 exactly once, and a slot is rewritten only when nobody can still read it;
+//   clean cut     cells that a clean cut accepts are exactly the state at a batch boundary.
+//
+// Who writes what (if a word is not here, it is not shared):
+//
+//   word            writer  reader  store / load        what the reader must see
+//   cell words      owner   merger  relaxed / relaxed   one location, one writer: coherence alone
+//                                                       gives monotone reads
+//   chunk stamp     owner   merger  relaxed / relaxed   ordered by the epoch; the fences make the
+//                                                       clean cut
+//   epoch           owner   merger  release / acquire   all cells and stamps of batches <= epoch
+//   slot state      owner   merger  release / acquire   identity (plain data) and last value, on
+//                                                       *every* store: a relaxed "retired" after a
+//                                                       release "live" heads no release sequence,
+//                                                       so its reader would be ordered after nothing
+//   chunk count     owner   merger  release / acquire   the chunk heads below it (plain data)
+//   merged epoch    merger  owner   release / acquire   the merger has finished its reads of every
+//                                                       slot retired in a batch <= merged epoch
+
+#ifndef TALLYD_CORE_SHARD_PROTOCOL_H_
+#define TALLYD_CORE_SHARD_PROTOCOL_H_
+
+#include <atomic>
+#include <cstdint>
+
+namespace tallyd {
+
+// One name an order, so that a mutant can weaken exactly one.
+struct ShippedOrders {
+  static constexpr std::memory_order kEpochStore = std::memory_order_release;
+  static constexpr std::memory_order kEpochLoad = std::memory_order_acquire;
+  static constexpr std::memory_order kStateStore = std::memory_order_release;
+  static constexpr std::memory_order kRetireStore = std::memory_order_release;
+  static constexpr std::memory_order kStateLoad = std::memory_order_acquire;
+  static constexpr std::memory_order kCountStore = std::memory_order_release;
+  static constexpr std::memory_order kCountLoad = std::memory_order_acquire;
+  static constexpr std::memory_order kMergedStore = std::memory_order_release;
+  static constexpr std::memory_order kMergedLoad = std::memory_order_acquire;
+  static constexpr std::memory_order kStampFence = std::memory_order_release;
+  static constexpr std::memory_order kCutFence = std::memory_order_acquire;
+};
+
+// The number of the last batch whose effects are published. One per shard.
+template <class Atomics, class Orders = ShippedOrders>
+class BatchEpoch {
+ public:
+  // Owner thread. Publishes every cell and stamp written in batches <= `batch`.
+  void Publish(uint64_t batch) { word_.Store(batch, Orders::kEpochStore); }
+  // Merger thread.
+  uint64_t Acquire() const { return word_.Load(Orders::kEpochLoad); }
+
+ private:
+  typename Atomics::template Word<uint64_t> word_;
+};
+
+// How far the merger has read a shard: the grace period of retired slots. One per shard.
+template <class Atomics, class Orders = ShippedOrders>
+class MergedEpoch {
+ public:
+  // Merger thread. At the end of a pass that began by acquiring `epoch`.
+  void Publish(uint64_t epoch) { word_.Store(epoch, Orders::kMergedStore); }
+  // Owner thread. What was retired in a batch <= the result may be rewritten. Acquire, so that the
+  // owner's rewrite of plain identity bytes comes after the merger's last read of them.
+  uint64_t Acquire() const { return word_.Load(Orders::kMergedLoad); }
+
+ private:
+  typename Atomics::template Word<uint64_t> word_;
+};
+
+// Append-only publication of plain records: those below the count never change their place.
+template <class Atomics, class Orders = ShippedOrders>
+class PublishedCount {
+ public:
+  // Owner thread. The records below `count` are complete.
+  void Publish(uint32_t count) { word_.Store(count, Orders::kCountStore); }
+  // Owner thread. Its own last store.
+  uint32_t Own() const { return word_.Load(std::memory_order_relaxed); }
+  // Merger thread.
+  uint32_t Acquire() const { return word_.Load(Orders::kCountLoad); }
+
+ private:
+  typename Atomics::template Word<uint32_t> word_;
+};
+
+// The number of the last batch that wrote any cell of a chunk. Never cleared, never handed over.
+template <class Atomics, class Orders = ShippedOrders>
+class ChunkStamp {
+ public:
+  // Owner thread. Before the first cell of the chunk that batch `batch` writes. The fence orders
+  // the stamp before those cells for whoever reads a cell first (see ReadCleanCut); the compare
+  // makes it one store per chunk and batch.
+  void Touch(uint64_t batch) {
+    if (word_.Load(std::memory_order_relaxed) == batch) return;
+    word_.Store(batch, std::memory_order_relaxed);
+    Atomics::Fence(Orders::kStampFence);
+  }
+  // Merger thread. Relaxed is enough: the epoch orders stamps of finished batches, and one seen
+  // early only costs a second visit.
+  uint64_t Read() const { return word_.Load(std::memory_order_relaxed); }
+
+ private:
+  typename Atomics::template Word<uint64_t> word_;
+};
+
+// Reads the cells of one chunk with `read()` so that they are the state at a batch boundary: true if
+// they are. False after `tries` attempts in a chunk that is being written: the caller then has
+// cells that are each right but may be from the middle of a batch. Merger thread.
+template <class Atomics, class Orders, class Read>
+bool ReadCleanCut(const BatchEpoch<Atomics, Orders>& epoch, const ChunkStamp<Atomics, Orders>& stamp,
+                  int tries, Read&& read) {
+  for (int i = 0; i < tries; ++i) {
+    const uint64_t finished = epoch.Acquire();
+    const uint64_t before = stamp.Read();
+    read();
+    // If a cell came from a batch after `before`, this fence makes that batch's stamp visible.
+    Atomics::Fence(Orders::kCutFence);
+    if (stamp.Read() == before && before <= finished) return true;
+  }
+  return false;
+}
+
+enum class SlotLife : uint32_t { kFree = 0, kLive = 1, kRetired = 2 };
+
+// Generation and life of a slot in one word. A slot is free (zero) until first used; each use is a
+// generation of its own, so that a reader can tell the next tenant from the last.
+struct SlotTenancy {
+  uint32_t word = 0;
+
+  static constexpr SlotTenancy Make(uint32_t generation, SlotLife life) {
+    return {generation << 2 | static_cast<uint32_t>(life)};
+  }
+  constexpr uint32_t generation() const { return word >> 2; }
+  constexpr SlotLife life() const { return static_cast<SlotLife>(word & 3); }
+  friend constexpr bool operator==(SlotTenancy, SlotTenancy) = default;
+};
+
+template <class Atomics, class Orders = ShippedOrders>
+class SlotState {
+ public:
+  // Owner thread. Identity is written and cells are zero: the slot is the next generation's.
+  void PublishLive(uint32_t generation) {
+    word_.Store(SlotTenancy::Make(generation, SlotLife::kLive).word, Orders::kStateStore);
+  }
+  // Owner thread. No cell of this generation is written after this.
+  void PublishRetired(uint32_t generation) {
+    word_.Store(SlotTenancy::Make(generation, SlotLife::kRetired).word, Orders::kRetireStore);
+  }
+  // Owner thread. Its own last store.
+  SlotTenancy Own() const { return {word_.Load(std::memory_order_relaxed)}; }
+  // Merger thread.
+  SlotTenancy Acquire() const { return {word_.Load(Orders::kStateLoad)}; }
+
+ private:
+  typename Atomics::template Word<uint32_t> word_;
+};
+
+// What a merger that last saw `seen` does on meeting `now` in the same slot. `seen` must be kept as
+// `now` afterwards. Nothing is read of a slot for which this says false twice.
+struct SlotVisit {
+  bool adopt = false;  // a tenant not met before: read its identity
+  bool read = false;   // cells are current: read them
+  bool fold = false;   // the tenant is gone: these are its last values, add them to the base
+};
+
+constexpr SlotVisit VisitSlot(SlotTenancy seen, SlotTenancy now) {
+  if (now.life() == SlotLife::kFree) return {};
+  // A retired tenant is folded when it is first met so, and never looked at again: its memory
+  // belongs to the owner as soon as the merged epoch says that we have been here.
+  if (now.life() == SlotLife::kRetired && seen == now) return {};
+  return {.adopt = seen.generation() != now.generation(),
+          .read = now.life() == SlotLife::kLive,
+          .fold = now.life() == SlotLife::kRetired};
+}
+
+}  // namespace tallyd
+
+#endif  // TALLYD_CORE_SHARD_PROTOCOL_H_

@@ -1,0 +1,83 @@
+// A shard: the cells and the key table that one thread writes.
+//
+// The hot path lives here: bytes of a datagram in, cells changed. In the steady state (every key has
+// been seen) nothing between Apply and EndBatch allocates, locks, logs or throws.
+
+#ifndef TALLYD_CORE_SHARD_SHARD_H_
+#define TALLYD_CORE_SHARD_SHARD_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "core/rules/rules.h"
+#include "core/shard/family_types.h"
+#include "core/shard/ledger.h"
+#include "core/shard/shard_memory.h"
+#include "core/wire/sample.h"
+
+namespace tallyd {
+
+class BatchPipeline;
+
+struct ShardOptions {
+  int index = 0;
+  uint64_t hash_seed = 0;
+  uint32_t max_series = 1'000'000;          // live slots of this shard
+  uint64_t max_key_bytes = uint64_t{1} << 30;  // key memory of this shard
+  uint32_t max_line_bytes = 65'536;
+};
+
+// One receive buffer's worth of context: which listener it came in by and how to read it.
+struct Source {
+  uint16_t listener = 0;  // index of the listener in the ledger
+  Dialect dialect = Dialect::kStatsd;
+};
+
+// Invariant: exactly one thread, the owner, calls the methods marked so; the merger reads memory()
+// under the protocols of protocol.h and never writes but merged_epoch. Thread-compatible otherwise.
+class Shard {
+ public:
+  // `rules` and `families` outlive the shard. Fails if the memory cannot be reserved.
+  static absl::StatusOr<std::unique_ptr<Shard>> Create(const ShardOptions& options,
+                                                       const Rules* rules, FamilyTypes* families);
+  ~Shard();
+  Shard(const Shard&) = delete;
+  Shard& operator=(const Shard&) = delete;
+
+  // Owner thread. A batch is what one receive call returned. `now_ns` is the monotonic clock.
+  void BeginBatch(int64_t now_ns);
+  // Owner thread, within a batch. Takes in one datagram or frame of `size` bytes, of which
+  // kReadPadding more are readable; counts it, its bytes and its samples for the listener. The
+  // bytes must stay in place until EndBatch. The byte after the end is written during the call and
+  // put back.
+  void Apply(Source source, char* datagram_untrusted, size_t size);
+  // Owner thread, within a batch. As Apply, for a datagram that was cut: complete lines count, the
+  // cut last one is dropped as truncated.
+  void ApplyTruncated(Source source, char* datagram_untrusted, size_t size);
+  // Owner thread, within a batch. A sample that never reached the parser: one received, one dropped.
+  void Drop(Source source, DropReason reason);
+  // Owner thread. Applies what is pending and publishes the batch.
+  void EndBatch();
+  // Owner thread, outside a batch; about once a second also when nothing arrives. Expires idle
+  // series, gives memory back to use once the merger has passed.
+  void Turn(int64_t now_ns);
+
+  // Owner thread: writes the counts that the listeners know. Any thread: reads them.
+  Ledger& ledger();
+  const Ledger& ledger() const;
+  // Merger thread.
+  ShardMemory& memory();
+  // Any thread.
+  int index() const;
+
+ private:
+  class Impl;
+  explicit Shard(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_CORE_SHARD_SHARD_H_

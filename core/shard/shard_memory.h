@@ -1,0 +1,144 @@
+// The memory of a shard: one memfd, position-independent.
+//
+// Nothing in it is a pointer: other records are named by index, keys and cells by offset, so that the
+// memory can outlive the process and be mapped anywhere. It is reserved sparse, at fixed places, and
+// costs only the pages that are touched.
+//
+//   header        magic, version, geometry; epoch | merged epoch | allowance, a cache line each
+//   chunk heads   ChunkHead   [kMaxChunks]      a chunk is 64 slots of one cell class
+//   slot states   SlotStateWord [kMaxSlots]     apart from the identities: merging scans them
+//   identities    SlotIdentity [kMaxSlots]      plain; published by the slot's state
+//   keys          bytes, in units of 8          "name:tags", plain; published by the slot's state
+//   cells         words of 8 bytes              a chunk's cells are contiguous
+
+#ifndef TALLYD_CORE_SHARD_SHARD_MEMORY_H_
+#define TALLYD_CORE_SHARD_SHARD_MEMORY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <type_traits>
+
+#include "absl/status/statusor.h"
+#include "core/shard/atomics.h"
+#include "core/shard/protocol.h"
+#include "core/wire/sample.h"
+
+namespace tallyd {
+
+using CellWord = StdAtomics::Word<uint64_t>;
+using SlotStateWord = SlotState<StdAtomics>;
+
+// What all cells of a chunk are: kind, whether they carry a touch word, histogram layout.
+struct CellClass {
+  uint16_t bits = 0;
+
+  static constexpr CellClass Make(uint8_t kind, bool expires, uint16_t layout) {
+    return {static_cast<uint16_t>(kind | (expires ? 8 : 0) | layout << 4)};
+  }
+  constexpr uint8_t kind() const { return bits & 7; }
+  constexpr bool expires() const { return (bits & 8) != 0; }
+  constexpr uint16_t layout() const { return static_cast<uint16_t>(bits >> 4); }
+  static constexpr uint16_t kMaxLayouts = 1 << 12;
+};
+
+// 16 bytes: stamp and place of the cells share one cache line access.
+struct ChunkHead {
+  ChunkStamp<StdAtomics> stamp;
+  // Plain, published by the chunk count.
+  uint32_t cells = 0;       // first word of the first cell, in the cell region
+  uint16_t cell_words = 0;  // words from one cell to the next
+  CellClass cell_class;
+};
+static_assert(sizeof(ChunkHead) == 16);
+
+// The key that first led to a slot, and which rules read it. Plain, published by the slot's state.
+struct SlotIdentity {
+  uint32_t key = 0;  // offset in the key region, in units of 8 bytes
+  uint32_t key_hash = 0;
+  uint16_t name_size = 0;
+  uint16_t tags_size = 0;
+  SampleType type = SampleType::kCounter;
+  uint8_t unused = 0;
+  uint16_t rules_generation = 0;
+};
+static_assert(sizeof(SlotIdentity) == 16);
+static_assert(std::is_trivially_copyable_v<SlotIdentity>);
+
+struct ShardHeader {
+  static constexpr uint64_t kMagic = 0x31646c6c6174;  // "talld1", little-endian
+  static constexpr uint32_t kVersion = 1;
+
+  uint64_t magic = kMagic;
+  uint32_t version = kVersion;
+  uint32_t max_slots = 0;
+  uint64_t key_bytes = 0;
+  uint64_t cell_bytes = 0;
+
+  // Owner's line.
+  alignas(64) BatchEpoch<StdAtomics> epoch;
+  PublishedCount<StdAtomics> chunk_count;
+
+  // Merger's line.
+  alignas(64) MergedEpoch<StdAtomics> merged_epoch;
+  // How many series the merger would still let in, over all shards. A hint, hence relaxed: shards
+  // may overshoot it by what they create between two passes.
+  StdAtomics::Word<int64_t> series_allowance;
+};
+
+// Maps the memory and says where things are. Thread-safe in itself: it is constant after creation;
+// what lies in the memory is shared under protocol.h.
+class ShardMemory {
+ public:
+  static constexpr uint32_t kSlotsPerChunk = 64;
+  static constexpr uint32_t kMaxChunks = 1 << 16;
+  static constexpr uint32_t kMaxSlots = kMaxChunks * kSlotsPerChunk;
+
+  // Reserves room for `key_bytes` of keys (at most 32 GiB) and `cell_bytes` of cells (likewise).
+  static absl::StatusOr<std::unique_ptr<ShardMemory>> Create(uint64_t key_bytes,
+                                                             uint64_t cell_bytes);
+  ~ShardMemory();
+  ShardMemory(const ShardMemory&) = delete;
+  ShardMemory& operator=(const ShardMemory&) = delete;
+
+  ShardHeader& header() { return *reinterpret_cast<ShardHeader*>(base_); }
+  ChunkHead* chunks() { return chunks_; }
+  SlotStateWord* states() { return states_; }
+  SlotIdentity* identities() { return identities_; }
+  char* keys() { return keys_; }
+  CellWord* cells() { return cells_; }
+  uint64_t key_bytes() const { return key_bytes_; }
+  uint64_t cell_words() const { return cell_words_; }
+  int fd() const { return fd_; }
+
+  char* KeyAt(uint32_t key) { return keys_ + uint64_t{key} * 8; }
+  CellWord* CellOf(uint32_t slot) {
+    const ChunkHead& head = chunks_[slot / kSlotsPerChunk];
+    return cells_ + head.cells + uint64_t{slot % kSlotsPerChunk} * head.cell_words;
+  }
+  // The identity of a slot as the rules want it. Owner thread, or merger after acquiring the state.
+  KeyView KeyOf(const SlotIdentity& identity) {
+    const char* key = KeyAt(identity.key);
+    return {identity.type, std::string_view(key, identity.name_size),
+            std::string_view(key + identity.name_size + 1, identity.tags_size)};
+  }
+
+ private:
+  ShardMemory() = default;
+
+  int fd_ = -1;
+  char* base_ = nullptr;
+  size_t size_ = 0;
+  ChunkHead* chunks_ = nullptr;
+  SlotStateWord* states_ = nullptr;
+  SlotIdentity* identities_ = nullptr;
+  char* keys_ = nullptr;
+  CellWord* cells_ = nullptr;
+  uint64_t key_bytes_ = 0;
+  uint64_t cell_words_ = 0;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_CORE_SHARD_SHARD_MEMORY_H_

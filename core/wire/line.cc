@@ -1,0 +1,197 @@
+#include "core/wire/line.h"
+
+#include <cmath>
+#include <optional>
+
+#include "core/wire/number.h"
+#include "core/wire/utf8.h"
+
+namespace tallyd {
+namespace {
+
+constexpr auto kNone = std::string_view::npos;
+
+std::optional<SampleType> TypeOf(std::string_view text) {
+  if (text == "c") return SampleType::kCounter;
+  if (text == "g") return SampleType::kGauge;
+  if (text == "ms") return SampleType::kTimer;
+  if (text == "h" || text == "d") return SampleType::kHistogram;
+  if (text == "s") return SampleType::kSet;
+  return std::nullopt;
+}
+
+// The sections whose colon belongs to them rather than starting another sample.
+bool KeepsColon(std::string_view opening) {
+  return opening == "c" || opening == "e" || opening == "card";
+}
+
+// Where the first sample of `samples` ends: at a colon, except one that stands in a section, which
+// can only be the third part of a sample or a later one.
+size_t EndOfSample(std::string_view samples) {
+  size_t part_start = 0;
+  int parts = 1;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    if (samples[i] == '|') {
+      part_start = i + 1;
+      ++parts;
+    } else if (samples[i] == ':') {
+      const bool in_section =
+          parts >= 3 && KeepsColon(samples.substr(part_start, i - part_start));
+      if (!in_section) return i;
+    }
+  }
+  return samples.size();
+}
+
+}  // namespace
+
+// What stands after a value: its type and sections, read once for all values they hold for.
+struct LineParser::Sections {
+  std::optional<SampleType> type;
+  std::optional<DropReason> refusal;
+  uint8_t bad_rates = 0;
+  uint16_t unknown = 0;
+  double rate = 1;
+  double earlier_rates = 1;  // of repeated rates all but the last: a counter is divided by each
+};
+
+LineParser::LineParser(size_t max_line_bytes) : max_line_bytes_(max_line_bytes) {
+  scratch_.reserve(max_line_bytes);
+}
+
+bool LineParser::Parse(std::string_view line, SampleSink* sink) {
+  scratch_.clear();
+  tags_ = {};
+  scratch_used_ = false;
+  if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+  if (line.empty()) return false;
+  if (line.size() > max_line_bytes_) {
+    sink->OnDrop(DropReason::kTooLong);
+    return false;
+  }
+  const size_t colon = line.find(':');
+  if (colon == kNone || colon == 0 || line.find('|', colon) == kNone || !IsUtf8(line)) {
+    sink->OnDrop(DropReason::kMalformedLine);
+    return false;
+  }
+  ParseSamples(line.substr(0, colon), line.substr(colon + 1), sink);
+  return scratch_used_;
+}
+
+void LineParser::ParseSamples(std::string_view name, std::string_view rest, SampleSink* sink) {
+  const size_t bar = rest.find('|');
+  if (rest.substr(0, bar).find(':') != kNone) return ParsePacked(name, rest, bar, sink);
+  // Tag values may hold colons: with a tag section the line is one sample.
+  if (rest.find("|#") != kNone) return ParseOne(name, rest, sink);
+  while (true) {
+    const size_t end = EndOfSample(rest);
+    ParseOne(name, rest.substr(0, end), sink);
+    if (end == rest.size()) return;
+    rest.remove_prefix(end + 1);
+  }
+}
+
+void LineParser::ParsePacked(std::string_view name, std::string_view rest, size_t values_size,
+                             SampleSink* sink) {
+  std::string_view values = rest.substr(0, values_size);
+  const Sections sections = ParseSections(rest.substr(values_size + 1));
+  if (!sections.type) return sink->OnDrop(DropReason::kBadPacking);
+  // Sets are not packed: the colon belongs to the member.
+  if (*sections.type == SampleType::kSet) return ParseValue(name, values, sections, sink);
+  while (true) {
+    const size_t end = values.find(':');
+    ParseValue(name, values.substr(0, end), sections, sink);
+    if (end == kNone) return;
+    values.remove_prefix(end + 1);
+  }
+}
+
+void LineParser::ParseOne(std::string_view name, std::string_view sample, SampleSink* sink) {
+  const size_t bar = sample.find('|');
+  if (bar == kNone) return sink->OnDrop(DropReason::kMalformedSample);
+  ParseValue(name, sample.substr(0, bar), ParseSections(sample.substr(bar + 1)), sink);
+}
+
+// The value's own error comes first, then those of the sections, the type's last.
+void LineParser::ParseValue(std::string_view name, std::string_view value, const Sections& sections,
+                            SampleSink* sink) {
+  Sample sample;
+  if (sections.type == SampleType::kSet) {
+    if (value.empty()) return sink->OnDrop(DropReason::kBadValue);
+    sample.member = value;
+  } else {
+    Number number;
+    if (!ParseNumber(value, &number)) return sink->OnDrop(DropReason::kBadValue);
+    sample.value = number.value;
+    sample.is_integer = number.is_integer;
+    sample.integer = number.integer;
+    sample.is_signed = value[0] == '+' || value[0] == '-';
+  }
+  if (sections.refusal) return sink->OnDrop(*sections.refusal);
+  if (!sections.type) return sink->OnDrop(DropReason::kBadType);
+  // A NaN would poison a counter or a sum for good; a gauge is repaired by the next value.
+  if (std::isnan(sample.value) && *sections.type != SampleType::kGauge) {
+    return sink->OnDrop(DropReason::kBadValue);
+  }
+  sample.type = *sections.type;
+  sample.name = name;
+  sample.tags = tags_;
+  sample.rate = sections.rate;
+  sample.bad_rates = sections.bad_rates;
+  sample.unknown_sections = sections.unknown;
+  if (sections.earlier_rates != 1 && sample.type == SampleType::kCounter) {
+    sample.value /= sections.earlier_rates;
+    sample.is_integer = false;
+  }
+  sink->OnSample(sample);
+}
+
+LineParser::Sections LineParser::ParseSections(std::string_view type_and_sections) {
+  Sections sections;
+  size_t bar = type_and_sections.find('|');
+  sections.type = TypeOf(type_and_sections.substr(0, bar));
+  while (bar != kNone && !sections.refusal) {
+    type_and_sections.remove_prefix(bar + 1);
+    bar = type_and_sections.find('|');
+    ParseSection(type_and_sections.substr(0, bar), &sections);
+  }
+  return sections;
+}
+
+void LineParser::ParseSection(std::string_view section, Sections* sections) {
+  if (section.empty()) {
+    sections->refusal = DropReason::kMalformedSample;
+  } else if (section[0] == '@') {
+    Number rate;
+    if (!ParseNumber(section.substr(1), &rate) || std::isnan(rate.value)) {
+      if (sections->bad_rates < UINT8_MAX) ++sections->bad_rates;
+      return;
+    }
+    sections->earlier_rates *= sections->rate;
+    sections->rate = rate.value == 0 ? 1 : rate.value;
+  } else if (section[0] == '#') {
+    AddLabels(section);
+  } else if (section.substr(0, 2) == "c:") {
+    if (section.size() == 2) {
+      sections->refusal = DropReason::kBadContainerId;
+    } else {
+      AddLabels(section);
+    }
+  } else if (sections->unknown < UINT16_MAX) {
+    ++sections->unknown;
+  }
+}
+
+void LineParser::AddLabels(std::string_view section) {
+  if (tags_.empty() && section[0] == '#') {
+    tags_ = section.substr(1);
+    return;
+  }
+  if (!scratch_used_) scratch_.assign(tags_);
+  scratch_used_ = true;
+  scratch_.push_back('|');
+  scratch_.append(section);
+  tags_ = scratch_;
+}
+
+}  // namespace tallyd
