@@ -39,8 +39,9 @@ FamilyTypes::Owner FamilyTypes::OwnerFor(SeriesKind kind) {
     case SeriesKind::kCounter:
       return Owner::kCounter;
     case SeriesKind::kGauge:
-    case SeriesKind::kSet:
       return Owner::kGauge;
+    case SeriesKind::kSet:
+      return Owner::kSet;
     case SeriesKind::kHistogram:
       return Owner::kHistogram;
   }
@@ -121,6 +122,9 @@ bool FamilyTypes::Lookup(std::string_view family, SeriesKind* kind) const {
       return true;
     case Owner::kGauge:
       *kind = SeriesKind::kGauge;
+      return true;
+    case Owner::kSet:
+      *kind = SeriesKind::kSet;
       return true;
     case Owner::kHistogram:
       *kind = SeriesKind::kHistogram;

@@ -41,7 +41,7 @@ class FamilyTypes {
   bool Lookup(std::string_view family, SeriesKind* kind) const;
 
  private:
-  enum class Owner : uint8_t { kNone = 0, kCounter, kGauge, kHistogram, kHistogramSample };
+  enum class Owner : uint8_t { kNone = 0, kCounter, kGauge, kSet, kHistogram, kHistogramSample };
 
   static Owner OwnerFor(SeriesKind kind);
   // The entry of a name, made if `create`; capacity() if there is none.

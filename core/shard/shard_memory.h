@@ -60,7 +60,7 @@ struct SlotIdentity {
   uint16_t name_size = 0;
   uint16_t tags_size = 0;
   SampleType type = SampleType::kCounter;
-  uint8_t unused = 0;
+  uint8_t ttl_class = 0;  // owner's; 0: never expires
   uint16_t rules_generation = 0;
 };
 static_assert(sizeof(SlotIdentity) == 16);

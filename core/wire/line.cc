@@ -56,7 +56,7 @@ struct LineParser::Sections {
 };
 
 LineParser::LineParser(size_t max_line_bytes) : max_line_bytes_(max_line_bytes) {
-  scratch_.reserve(max_line_bytes);
+  scratch_.reserve(max_line_bytes + kReadPadding);
 }
 
 bool LineParser::Parse(std::string_view line, SampleSink* sink) {

@@ -1,0 +1,126 @@
+#include "core/merge/cell_reader.h"
+
+#include <bit>
+
+#include "core/shard/cells.h"
+#include "core/shard/set_cell.h"
+
+namespace tallyd {
+
+uint64_t CellReader::MarkOf(CellRef cell, SeriesKind kind) const {
+  CellWord* const words = WordsOf(cell);
+  switch (kind) {
+    case SeriesKind::kCounter:
+      return LoadWord(words[0]) * 0x9e3779b97f4a7c15u + LoadWord(words[1]);
+    case SeriesKind::kGauge:
+      return LoadWord(words[0]);
+    case SeriesKind::kHistogram:
+    case SeriesKind::kSet:
+      return LoadWord(words[0]);  // the time of the last sample
+  }
+  return 0;
+}
+
+void CellReader::Fold(SeriesId series, SeriesKind kind, CellRef cell) {
+  CellWord* const words = WordsOf(cell);
+  Base& base = bases_[series];
+  switch (kind) {
+    case SeriesKind::kCounter: {
+      const CounterCell counter(words);
+      base.counter.whole += counter.whole();
+      base.counter.rest += counter.rest();
+      break;
+    }
+    case SeriesKind::kGauge:
+      base.gauge_added += GaugeCell(words).added();
+      break;
+    case SeriesKind::kHistogram: {
+      const HistogramCell histogram(words, LayoutOf(series));
+      base.buckets.resize(LayoutOf(series).bounds.size() + 1);
+      histogram.AddBuckets(base.buckets);
+      base.sum += histogram.sum();
+      break;
+    }
+    case SeriesKind::kSet:
+      break;
+  }
+}
+
+void CellReader::Forget(SeriesId series) {
+  bases_.erase(series);
+  shared_gauges_.erase(series);
+}
+
+bool CellReader::UpdateGauge(SeriesId series) {
+  std::vector<GaugeReading> readings;
+  table_->ForEachCell(series, [&](CellRef cell) {
+    const GaugeCell gauge(WordsOf(cell));
+    const int64_t set_time = gauge.set_time();  // before the value it belongs to
+    readings.push_back({.cell = cell,
+                        .set_time = set_time,
+                        .value = gauge.value(),
+                        .added = gauge.added(),
+                        .run_base = gauge.run_base(),
+                        .run_time = gauge.run_time()});
+  });
+  SharedGauge& shared = shared_gauges_[series];
+  const double value = shared.merge.Update(readings);
+  const bool changed = std::bit_cast<uint64_t>(value) != std::bit_cast<uint64_t>(shared.value);
+  shared.value = value;
+  return changed;
+}
+
+CounterValue CellReader::Counter(SeriesId series) const {
+  CounterValue value;
+  const auto base = bases_.find(series);
+  if (base != bases_.end()) value = base->second.counter;
+  table_->ForEachCell(series, [&](CellRef cell) {
+    const CounterCell counter(WordsOf(cell));
+    value.whole += counter.whole();
+    value.rest += counter.rest();
+  });
+  return value;
+}
+
+double CellReader::Gauge(SeriesId series) const {
+  const SeriesRecord& record = table_->record(series);
+  if (record.cells > 1) return shared_gauges_.at(series).value;
+  const GaugeCell gauge(WordsOf(table_->FirstCell(record)));
+  // Changes that went to cells now gone count only as long as nobody sets the gauge.
+  const auto base = bases_.find(series);
+  if (base == bases_.end() || gauge.set_time() != 0) return gauge.value();
+  return gauge.value() + base->second.gauge_added;
+}
+
+double CellReader::SetSize(SeriesId series, int64_t now_ns) const {
+  SetUnion members;
+  table_->ForEachCell(series, [&](CellRef cell) { SetCell(WordsOf(cell)).AddTo(now_ns, &members); });
+  return members.Estimate();
+}
+
+HistogramValue CellReader::Histogram(SeriesId series) {
+  const HistogramLayout& layout = LayoutOf(series);
+  HistogramValue value{.bounds = layout.bounds, .les = layout.les, .buckets = {}, .sum = 0};
+  buckets_.assign(layout.bounds.size() + 1, 0);
+  const auto base = bases_.find(series);
+  if (base != bases_.end()) {
+    buckets_ = base->second.buckets;
+    value.sum = base->second.sum;
+  }
+  table_->ForEachCell(series, [&](CellRef cell) {
+    const HistogramCell histogram(WordsOf(cell), layout);
+    histogram.AddBuckets(buckets_);
+    value.sum += histogram.sum();
+  });
+  value.buckets = buckets_;
+  return value;
+}
+
+void CellReader::PrefetchCell(const SeriesRecord& record) const {
+  const char* const cell = reinterpret_cast<const char*>(WordsOf(table_->FirstCell(record)));
+  __builtin_prefetch(cell);
+  __builtin_prefetch(cell + 64);
+  __builtin_prefetch(cell + 128);
+}
+
+}  // namespace tallyd

@@ -1,0 +1,74 @@
+// The values of series, summed over their cells and over the cells that are gone.
+
+#ifndef TALLYD_CORE_MERGE_CELL_READER_H_
+#define TALLYD_CORE_MERGE_CELL_READER_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "core/merge/gauge_merge.h"
+#include "core/merge/page_encoder.h"
+#include "core/merge/series_table.h"
+#include "core/merge/shard_reader.h"
+#include "core/rules/rules.h"
+
+namespace tallyd {
+
+// Reads cells where they are: between two passes the merger may read any slot that it last saw live,
+// because the owner rewrites a slot only after a pass has seen it retired. Cells are summed in the
+// order of their shards' numbers, so an unchanged series renders to the same bytes each time.
+// Thread-compatible: the merger thread only.
+class CellReader {
+ public:
+  CellReader(const SeriesTable* table, std::vector<ShardReader>* shards, const Rules* rules)
+      : table_(table), shards_(shards), rules_(rules) {}
+
+  // A number that changes whenever the content of a cell does.
+  uint64_t MarkOf(CellRef cell, SeriesKind kind) const;
+
+  // Keeps what a retired cell held, as part of its series' value for as long as that lives.
+  void Fold(SeriesId series, SeriesKind kind, CellRef cell);
+  void Forget(SeriesId series);
+
+  // Works out a gauge of several cells; true if its value is another than before.
+  bool UpdateGauge(SeriesId series);
+
+  CounterValue Counter(SeriesId series) const;
+  double Gauge(SeriesId series) const;
+  double SetSize(SeriesId series, int64_t now_ns) const;
+  // Valid until the next call.
+  HistogramValue Histogram(SeriesId series);
+
+  void PrefetchCell(const SeriesRecord& record) const;
+
+ private:
+  // What is left of retired cells.
+  struct Base {
+    CounterValue counter;
+    double gauge_added = 0;
+    double sum = 0;
+    std::vector<uint64_t> buckets;
+  };
+  struct SharedGauge {
+    GaugeMerge merge;
+    double value = 0;
+  };
+
+  CellWord* WordsOf(CellRef cell) const { return (*shards_)[cell.shard].memory().CellOf(cell.slot); }
+  const HistogramLayout& LayoutOf(SeriesId series) const {
+    return rules_->layouts()[table_->family_of(series).layout];
+  }
+
+  const SeriesTable* table_;
+  std::vector<ShardReader>* shards_;
+  const Rules* rules_;
+  absl::flat_hash_map<SeriesId, Base> bases_;
+  absl::flat_hash_map<SeriesId, SharedGauge> shared_gauges_;
+  std::vector<uint64_t> buckets_;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_CORE_MERGE_CELL_READER_H_

@@ -1,0 +1,80 @@
+// A gauge that several shards, or several spellings of its key, write.
+//
+// The newest set wins (of equal times the later cell), and changes that the other cells took since
+// then are added to it. A cell tells how much it had taken when the present run of changes began, and
+// when that was; a run ends with each merge. So the result is exact unless one cell took changes both
+// before and after the winning set between two merges: then those may count on either side of it.
+
+#ifndef TALLYD_CORE_MERGE_GAUGE_MERGE_H_
+#define TALLYD_CORE_MERGE_GAUGE_MERGE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "core/merge/series_table.h"
+
+namespace tallyd {
+
+// What one cell says.
+struct GaugeReading {
+  CellRef cell;
+  int64_t set_time = 0;
+  double value = 0;
+  double added = 0;
+  double run_base = 0;
+  int64_t run_time = 0;
+};
+
+// Thread-compatible: the merger thread only; one for each gauge of more than one cell.
+class GaugeMerge {
+ public:
+  // The value, given what all cells say now. To be called on every merge that sees a change.
+  double Update(const std::vector<GaugeReading>& readings) {
+    const GaugeReading* newest = nullptr;
+    for (const GaugeReading& reading : readings) {
+      if (reading.set_time != 0 && (newest == nullptr || reading.set_time >= newest->set_time)) {
+        newest = &reading;
+      }
+    }
+    if (newest == nullptr) return Sum(readings);
+    if (!(newest->cell == winner_) || newest->set_time != won_at_) {
+      winner_ = newest->cell;
+      won_at_ = newest->set_time;
+      baselines_.clear();
+    }
+    double value = newest->value;
+    for (const GaugeReading& reading : readings) {
+      if (!(reading.cell == winner_)) value += reading.added - BaselineOf(reading);
+    }
+    return value;
+  }
+
+ private:
+  struct Baseline {
+    CellRef cell;
+    double added;
+  };
+
+  static double Sum(const std::vector<GaugeReading>& readings) {
+    double sum = 0;
+    for (const GaugeReading& reading : readings) sum += reading.added;
+    return sum;
+  }
+
+  double BaselineOf(const GaugeReading& reading) {
+    for (const Baseline& baseline : baselines_) {
+      if (baseline.cell == reading.cell) return baseline.added;
+    }
+    const double added = reading.run_time > won_at_ ? reading.run_base : reading.added;
+    baselines_.push_back({reading.cell, added});
+    return added;
+  }
+
+  CellRef winner_;
+  int64_t won_at_ = 0;
+  std::vector<Baseline> baselines_;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_CORE_MERGE_GAUGE_MERGE_H_

@@ -1,0 +1,271 @@
+#include "core/merge/merger.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "core/merge/cell_reader.h"
+#include "core/merge/page_directory.h"
+#include "core/merge/series_table.h"
+#include "core/merge/shard_reader.h"
+#include "core/shard/set_cell.h"
+
+namespace tallyd {
+namespace {
+
+FamilyType TypeOf(SeriesKind kind) {
+  switch (kind) {
+    case SeriesKind::kCounter:
+      return FamilyType::kCounter;
+    case SeriesKind::kGauge:
+    case SeriesKind::kSet:
+      return FamilyType::kGauge;
+    case SeriesKind::kHistogram:
+      return FamilyType::kHistogram;
+  }
+  return FamilyType::kGauge;
+}
+
+constexpr std::string_view kTotal = "_total";
+
+std::string_view StemOf(std::string_view name) {
+  const bool has = name.size() > kTotal.size() && name.substr(name.size() - kTotal.size()) == kTotal;
+  return has ? name.substr(0, name.size() - kTotal.size()) : std::string_view();
+}
+
+}  // namespace
+
+class Merger::Impl {
+ public:
+  Impl(std::vector<ShardMemory*> shards, const Rules* rules, uint64_t max_series)
+      : rules_(rules),
+        max_series_(max_series),
+        shards_(shards.begin(), shards.end()),
+        pages_(&table_),
+        cells_(&table_, &shards_, rules) {}
+
+  MergeStats Merge(int64_t now_ns) {
+    stats_ = MergeStats{};
+    for (size_t shard = 0; shard < shards_.size(); ++shard) {
+      stats_.chunks_visited += shards_[shard].Pass(
+          [&](uint32_t slot, SlotVisit what, ShardReader::SlotView* view) {
+            Visit({static_cast<uint16_t>(shard), slot}, what, view);
+          });
+    }
+    UpdateSharedGauges();
+    TurnSetWindow(now_ns);
+    merged_at_ns_ = now_ns;
+    PublishAllowance();
+    return stats_;
+  }
+
+  int AddVariant(const PageEncoder* encoder) {
+    encoders_.push_back(encoder);
+    return static_cast<int>(encoders_.size()) - 1;
+  }
+
+  std::shared_ptr<const Snapshot> Render(int variant) {
+    auto snapshot = std::make_shared<Snapshot>();
+    snapshot->taken_at_ns = merged_at_ns_;
+    snapshot->series = table_.series();
+    const auto bit = static_cast<uint8_t>(1u << variant);
+    for (size_t i = 0; i < Snapshot::kSections; ++i) {
+      for (Page* page : pages_.section(i)) {
+        PageBuffer& rendered = page->rendered[static_cast<size_t>(variant)];
+        if ((page->current & bit) == 0 || rendered == nullptr) {
+          rendered = RenderPage(*page, *encoders_[static_cast<size_t>(variant)]);
+          page->current |= bit;
+        }
+        snapshot->bytes += rendered->size();
+        snapshot->sections[i].push_back(rendered);
+      }
+    }
+    return snapshot;
+  }
+
+  void ForgetPages(int variant) {
+    for (size_t i = 0; i < Snapshot::kSections; ++i) {
+      for (Page* page : pages_.section(i)) page->rendered[static_cast<size_t>(variant)].reset();
+    }
+  }
+
+  uint64_t series() const { return table_.series(); }
+  uint64_t families() const { return table_.families(); }
+
+ private:
+  void Visit(CellRef cell, SlotVisit what, ShardReader::SlotView* view) {
+    ++stats_.slots_visited;
+    if (what.adopt) Adopt(cell, view);
+    const SeriesId series = view->series;
+    const SeriesKind kind = table_.family_of(series).kind;
+    if (what.fold) return FoldCell(cell, kind, view);
+    const uint64_t mark = cells_.MarkOf(cell, kind);
+    if (kind == SeriesKind::kGauge && table_.record(series).cells > 1) {
+      touched_gauges_.insert(series);
+    } else if (mark != view->mark || what.adopt) {
+      Change(series);
+    }
+    view->mark = mark;
+  }
+
+  void Change(SeriesId series) {
+    ++stats_.series_changed;
+    pages_.Touch(table_.record(series).page);
+  }
+
+  // A tenant not met before: its identity is what the rules say of its key.
+  void Adopt(CellRef cell, ShardReader::SlotView* view) {
+    ShardMemory& memory = shards_[cell.shard].memory();
+    rules_->Resolve(memory.KeyOf(memory.identities()[cell.slot]), &spec_);
+    bool created = false;
+    view->series = table_.Intern(spec_, &created);
+    table_.AddCell(view->series, cell);
+    if (!created) return;
+    ++stats_.series_added;
+    if (table_.family_of(view->series).size == 1) BeginFamily(view->series);
+    pages_.Insert(view->series);
+    if (spec_.kind == SeriesKind::kSet) sets_.insert(view->series);
+  }
+
+  void BeginFamily(SeriesId first) {
+    Family& family = table_.family(table_.record(first).family);
+    if (family.kind == SeriesKind::kHistogram) {
+      family.lines = static_cast<uint32_t>(rules_->layouts()[family.layout].bounds.size()) + 3;
+    }
+    StemChanges(family.name);
+  }
+
+  // OpenMetrics calls the counter x_total x, unless there is an x: its page then reads otherwise.
+  void StemChanges(std::string_view stem) {
+    const FamilyId counter = table_.FindFamily(std::string(stem).append(kTotal));
+    if (counter == kNoId || table_.family(counter).first == kNoId) return;
+    pages_.Touch(table_.record(table_.family(counter).first).page);
+  }
+
+  void FoldCell(CellRef cell, SeriesKind kind, ShardReader::SlotView* view) {
+    const SeriesId series = view->series;
+    view->series = kNoId;
+    view->mark = 0;
+    if (table_.record(series).cells > 1) {
+      cells_.Fold(series, kind, cell);
+      table_.RemoveCell(series, cell);
+      Change(series);
+      return;
+    }
+    table_.RemoveCell(series, cell);
+    pages_.Erase(series);
+    cells_.Forget(series);
+    sets_.erase(series);
+    touched_gauges_.erase(series);
+    const Family& family = table_.family_of(series);
+    const std::string gone = family.size == 1 ? family.name : std::string();
+    table_.Remove(series);
+    if (!gone.empty()) StemChanges(gone);
+    ++stats_.series_removed;
+  }
+
+  void UpdateSharedGauges() {
+    for (const SeriesId series : touched_gauges_) {
+      if (cells_.UpdateGauge(series)) Change(series);
+    }
+    touched_gauges_.clear();
+  }
+
+  // A set that nobody added to is empty in the next window.
+  void TurnSetWindow(int64_t now_ns) {
+    if (SetCell::WindowAt(now_ns) == SetCell::WindowAt(merged_at_ns_)) return;
+    for (const SeriesId series : sets_) Change(series);
+  }
+
+  void PublishAllowance() {
+    const int64_t left = static_cast<int64_t>(max_series_) - static_cast<int64_t>(table_.series());
+    for (ShardReader& shard : shards_) {
+      // Relaxed: a hint, see ShardHeader.
+      shard.memory().header().series_allowance.Store(left, std::memory_order_relaxed);
+    }
+  }
+
+  PageBuffer RenderPage(const Page& page, const PageEncoder& encoder) {
+    scratch_.clear();
+    FamilyId current = kNoId;
+    FamilyView family;
+    for (size_t i = 0; i < page.series.size(); ++i) {
+      PrefetchAhead(page, i);
+      const SeriesId series = page.series[i];
+      const SeriesRecord& record = table_.record(series);
+      if (record.family != current) {
+        current = record.family;
+        family = ViewOf(table_.family(current));
+        if (table_.family(current).first == series) encoder.Family(family, &scratch_);
+      }
+      RenderSeries(encoder, family, series, record);
+    }
+    encoder.Finish(&scratch_);
+    return std::make_shared<const std::string>(scratch_);
+  }
+
+  // Series of one page lie anywhere in memory; their loads overlap if asked for in time.
+  void PrefetchAhead(const Page& page, size_t i) const {
+    constexpr size_t kRecordAhead = 16;
+    constexpr size_t kCellAhead = 8;
+    if (i + kRecordAhead < page.series.size()) {
+      __builtin_prefetch(&table_.record(page.series[i + kRecordAhead]));
+    }
+    if (i + kCellAhead < page.series.size()) {
+      const SeriesRecord& record = table_.record(page.series[i + kCellAhead]);
+      __builtin_prefetch(table_.labels_at(record));
+      __builtin_prefetch(table_.labels_at(record) + 64);
+      cells_.PrefetchCell(record);
+    }
+  }
+
+  FamilyView ViewOf(const Family& family) const {
+    const std::string_view stem = StemOf(family.name);
+    return {.name = family.name,
+            .help = rules_->HelpFor(family.name),
+            .type = TypeOf(family.kind),
+            .stem_is_taken = !stem.empty() && table_.FindFamily(stem) != kNoId};
+  }
+
+  void RenderSeries(const PageEncoder& encoder, const FamilyView& family, SeriesId series,
+                    const SeriesRecord& record) {
+    const std::string_view labels = table_.labels(record);
+    switch (table_.family(record.family).kind) {
+      case SeriesKind::kCounter:
+        return encoder.Counter(family, labels, cells_.Counter(series), &scratch_);
+      case SeriesKind::kGauge:
+        return encoder.Gauge(family, labels, cells_.Gauge(series), &scratch_);
+      case SeriesKind::kSet:
+        return encoder.Gauge(family, labels, cells_.SetSize(series, merged_at_ns_), &scratch_);
+      case SeriesKind::kHistogram:
+        return encoder.Histogram(family, labels, cells_.Histogram(series), &scratch_);
+    }
+  }
+
+  const Rules* rules_;
+  const uint64_t max_series_;
+  std::vector<ShardReader> shards_;
+  SeriesTable table_;
+  PageDirectory pages_;
+  CellReader cells_;
+  std::vector<const PageEncoder*> encoders_;
+  absl::flat_hash_set<SeriesId> sets_;
+  absl::flat_hash_set<SeriesId> touched_gauges_;  // of several cells, in this pass
+  int64_t merged_at_ns_ = 0;
+  MergeStats stats_;
+  SeriesSpec spec_;      // scratch of Adopt
+  std::string scratch_;  // the page being rendered
+};
+
+Merger::Merger(std::vector<ShardMemory*> shards, const Rules* rules, uint64_t max_series)
+    : impl_(std::make_unique<Impl>(std::move(shards), rules, max_series)) {}
+Merger::~Merger() = default;
+
+MergeStats Merger::Merge(int64_t now_ns) { return impl_->Merge(now_ns); }
+int Merger::AddVariant(const PageEncoder* encoder) { return impl_->AddVariant(encoder); }
+std::shared_ptr<const Snapshot> Merger::Render(int variant) { return impl_->Render(variant); }
+void Merger::ForgetPages(int variant) { impl_->ForgetPages(variant); }
+uint64_t Merger::series() const { return impl_->series(); }
+uint64_t Merger::families() const { return impl_->families(); }
+
+}  // namespace tallyd

@@ -1,0 +1,124 @@
+// From samples to cells, a group at a time: the hot path.
+//
+// A sample touches three far places: its entry in the key table, the bytes of its key, its cell. With
+// many series each is a cache miss, so a group of samples goes through them in step: while one waits
+// for memory, the others' loads are under way.
+//
+//   Add      hash the key, prefetch the entry
+//   locate   read the entry, prefetch key bytes and chunk head
+//   resolve  compare the key, find or make the slot, prefetch the cell
+//   apply    change the cell
+
+#ifndef TALLYD_CORE_SHARD_BATCH_PIPELINE_H_
+#define TALLYD_CORE_SHARD_BATCH_PIPELINE_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "core/shard/key_table.h"
+#include "core/shard/ledger.h"
+#include "core/shard/series_slots.h"
+#include "core/shard/shard_memory.h"
+#include "core/wire/sample.h"
+
+namespace tallyd {
+
+// Thread-compatible: the shard's owner only.
+class BatchPipeline {
+ public:
+  BatchPipeline(uint64_t hash_seed, SeriesSlots* slots, ShardMemory* memory);
+
+  void BeginBatch(uint64_t batch, int64_t now_ns, int64_t merge_seen_ns) {
+    batch_ = batch;
+    now_ns_ = now_ns;
+    merge_seen_ns_ = merge_seen_ns;
+  }
+
+  // Takes a sample in. What it points to must stay until Flush.
+  void Add(const Sample& sample, Dialect dialect) {
+    Pending& pending = group_[size_++];
+    pending.name = sample.name.data();
+    pending.tags = sample.tags.data();
+    pending.name_size = static_cast<uint16_t>(sample.name.size());
+    pending.tags_size = static_cast<uint16_t>(sample.tags.size());
+    pending.type = sample.type;
+    pending.is_change = sample.is_signed && dialect == Dialect::kStatsd;
+    pending.is_integer = sample.is_integer;
+    pending.bad_rates = sample.bad_rates;
+    pending.unknown_sections = sample.unknown_sections;
+    pending.value = sample.value;
+    pending.rate = sample.rate;
+    pending.integer = sample.integer;
+    if (sample.type == SampleType::kSet) pending.member = sample.member;
+    pending.hash = HashKey(sample.type, pending.name, pending.name_size, pending.tags,
+                           pending.tags_size, hash_seed_);
+    keys_->Prefetch(pending.hash);
+    if (size_ == kGroup) Flush();
+  }
+
+  void CountDrop(DropReason reason) { ++counts_.dropped[static_cast<size_t>(reason)]; }
+
+  // Applies all that was taken in.
+  void Flush();
+
+  // Moves what was counted since the last call to the ledger.
+  void AddCountsTo(Ledger* ledger);
+
+ private:
+  static constexpr size_t kGroup = 64;
+
+  struct Pending {
+    const char* name;
+    const char* tags;
+    uint32_t hash;
+    uint16_t name_size;
+    uint16_t tags_size;
+    SampleType type;
+    Action action;
+    bool is_change;
+    bool is_integer;
+    uint8_t bad_rates;
+    uint16_t unknown_sections;
+    uint32_t target;
+    CellWord* cell;
+    ChunkHead* chunk;
+    double value;
+    double rate;
+    uint64_t integer;
+    std::string_view member;
+  };
+
+  struct Counts {
+    uint64_t applied = 0;
+    std::array<uint64_t, kDropReasons> dropped{};
+    std::array<uint64_t, kRepairReasons> repaired{};
+  };
+
+  void Locate(const Pending& pending);
+  void Resolve(Pending* pending);
+  void Apply(const Pending& pending);
+  bool ApplyCounter(const Pending& pending);
+  void ApplyGauge(const Pending& pending);
+  void ApplyObservation(const Pending& pending, double value);
+  void CountRepairs(const Pending& pending);
+
+  uint64_t hash_seed_;
+  SeriesSlots* slots_;
+  KeyTable* keys_;
+  ShardMemory* memory_;
+  ChunkHead* chunks_;
+  CellWord* cells_;
+
+  size_t size_ = 0;
+  std::array<Pending, kGroup> group_;
+
+  uint64_t batch_ = 0;
+  int64_t now_ns_ = 0;
+  int64_t merge_seen_ns_ = 0;
+  Counts counts_;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_CORE_SHARD_BATCH_PIPELINE_H_

@@ -1,0 +1,128 @@
+// Keys, slots and their lives: the slow path of a shard.
+//
+// A key not seen before is resolved by the rules once, and the verdict is kept in the key table, a
+// refusal as much as a slot. Slots are handed out, retired when idle, and reused once the merger has
+// passed (protocol.h).
+
+#ifndef TALLYD_CORE_SHARD_SERIES_SLOTS_H_
+#define TALLYD_CORE_SHARD_SERIES_SLOTS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "core/rules/rules.h"
+#include "core/shard/family_types.h"
+#include "core/shard/key_memory.h"
+#include "core/shard/key_table.h"
+#include "core/shard/ledger.h"
+#include "core/shard/shard.h"
+#include "core/shard/shard_memory.h"
+
+namespace tallyd {
+
+// Invariants: each live slot has one identity entry and at least one key entry, and every key entry
+// of an accepted key leads to a live slot. A retired slot's keys and cells stay untouched until the
+// merged epoch reaches the batch that retired it. Thread-compatible: the shard's owner only.
+class SeriesSlots {
+ public:
+  // Slots looked at for idleness per batch, and per turn of an idle shard.
+  static constexpr uint32_t kExpireStep = 128;
+  static constexpr uint32_t kExpireTurn = 1 << 17;
+
+  SeriesSlots(const ShardOptions& options, const Rules* rules, FamilyTypes* families,
+              ShardMemory* memory);
+
+  // Takes back what the merger has passed.
+  void BeginBatch(uint64_t batch, int64_t now_ns);
+  // Retires idle slots among the next `slots` ones.
+  void Expire(uint32_t slots);
+  void AddCountsTo(Ledger* ledger) const;
+
+  KeyTable& keys() { return keys_; }
+  // The entry of a key that the table does not know, by value: kRefuse if it has no slot.
+  KeyEntry AddKey(const KeyView& key, uint32_t hash);
+
+  // Repairs that each sample of a slot's key costs.
+  struct Repairs {
+    uint16_t bad_tags = 0;
+    uint16_t overridden_labels = 0;
+  };
+  Repairs RepairsOf(const KeyEntry& entry) const;
+
+  const HistogramLayout& LayoutOf(CellClass cell_class) const {
+    return rules_->layouts()[cell_class.layout()];
+  }
+  uint64_t hash_seed() const { return hash_seed_; }
+  // When this shard last learned that the merger had passed.
+  int64_t merge_seen_ns() const { return merge_seen_ns_; }
+
+ private:
+  struct StoredKey {
+    uint32_t place;
+    uint16_t size;
+    SampleType type;
+    uint32_t hash;
+  };
+  struct Pool {
+    uint32_t cell_words = 0;
+    std::vector<uint32_t> free;
+    uint32_t next = 0;  // fresh slots of the pool's newest chunk
+    uint32_t end = 0;
+  };
+  struct Retired {
+    uint32_t slot;
+    uint64_t batch;
+  };
+
+  KeyEntry Refuse(DropReason reason) const;
+  bool HasRoomForSeries() const;
+  bool StoreKey(const KeyView& key, uint32_t hash, StoredKey* stored);
+  KeyEntry Enter(const StoredKey& stored, const SeriesSpec& spec, Action action, uint32_t target);
+  bool FindSlot(const SeriesSpec& spec, uint32_t identity_hash, uint32_t* slot);
+  bool NewSlot(const SeriesSpec& spec, const KeyView& key, const StoredKey& stored, uint32_t* slot);
+  bool AllocateSlot(CellClass cell_class, uint32_t* slot);
+  bool AddChunk(CellClass cell_class, Pool* pool);
+  uint32_t CellWordsOf(CellClass cell_class) const;
+  uint8_t TtlClass(int64_t ttl_ms);
+  uint32_t HashIdentity(const SeriesSpec& spec) const;
+  int64_t LastTouch(uint32_t slot) const;
+  bool IsIdle(uint32_t slot) const;
+  void Retire(uint32_t slot);
+  void EraseKey(const StoredKey& key);
+  static StoredKey PrimaryKey(const SlotIdentity& identity);
+  void Reclaim();
+
+  const Rules* const rules_;
+  FamilyTypes* const families_;
+  ShardMemory* const memory_;
+  const uint64_t hash_seed_;
+  const uint32_t max_series_;
+  const uint64_t max_keys_;
+
+  KeyTable keys_;
+  IdentityTable identities_;
+  KeyMemory key_memory_;
+  absl::flat_hash_map<uint16_t, Pool> pools_;              // by CellClass::bits
+  absl::flat_hash_map<uint32_t, std::vector<StoredKey>> aliases_;  // further keys of a slot
+  absl::flat_hash_map<uint32_t, Repairs> repairs_;         // by place of the key
+  std::vector<int64_t> ttls_ms_{0};                        // by SlotIdentity::ttl_class
+  std::deque<Retired> retired_;                            // oldest first
+  uint32_t live_ = 0;
+  uint32_t expiring_ = 0;    // live slots with a time to live
+  uint32_t expire_hand_ = 0; // next slot to look at
+  uint64_t next_cell_word_ = 0;
+
+  uint64_t batch_ = 0;
+  int64_t now_ns_ = 0;
+  uint64_t merged_epoch_seen_ = 0;
+  int64_t merge_seen_ns_ = 0;
+  SeriesSpec spec_;  // scratch of AddKey
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_CORE_SHARD_SERIES_SLOTS_H_

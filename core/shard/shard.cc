@@ -1,0 +1,155 @@
+#include "core/shard/shard.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "core/shard/batch_pipeline.h"
+#include "core/shard/series_slots.h"
+#include "core/wire/line.h"
+#include "core/wire/line_fast.h"
+
+namespace tallyd {
+
+// Puts the parts together: lines to samples (core/wire), samples to cells (BatchPipeline), keys to
+// slots (SeriesSlots).
+class Shard::Impl : public SampleSink {
+ public:
+  Impl(const ShardOptions& options, const Rules* rules, FamilyTypes* families,
+       std::unique_ptr<ShardMemory> memory)
+      : index_(options.index),
+        memory_(std::move(memory)),
+        slots_(options, rules, families, memory_.get()),
+        pipeline_(options.hash_seed, &slots_, memory_.get()),
+        parser_(options.max_line_bytes) {}
+
+  void BeginBatch(int64_t now_ns) {
+    // Times of batches are distinct, so that a cell's touch tells batches apart.
+    now_ns_ = std::max(now_ns, now_ns_ + 1);
+    ++batch_;
+    slots_.BeginBatch(batch_, now_ns_);
+    pipeline_.BeginBatch(batch_, now_ns_, slots_.merge_seen_ns());
+  }
+
+  void Apply(Source source, char* datagram, size_t size) {
+    dialect_ = source.dialect;
+    samples_ = 0;
+    const char* const end = datagram + size;
+    // An LF after the last byte spares the parser all checks for the end.
+    const char after = datagram[size];
+    datagram[size] = '\n';
+    for (const char* line = datagram; line < end;) line = ParseLine(line);
+    datagram[size] = after;
+
+    Ledger::Listener& listener = ledger_.listeners[source.listener];
+    listener.datagrams.Add(1);
+    listener.bytes.Add(size);
+    listener.samples.Add(samples_);
+  }
+
+  void ApplyTruncated(Source source, char* datagram, size_t size) {
+    const std::string_view bytes(datagram, size);
+    const size_t last = bytes.rfind('\n');
+    const size_t whole = last == std::string_view::npos ? 0 : last + 1;
+    Apply(source, datagram, whole);
+    Ledger::Listener& listener = ledger_.listeners[source.listener];
+    listener.bytes.Add(size - whole);
+    listener.truncated.Add(1);
+    if (whole < size) Drop(source, DropReason::kTruncated);
+  }
+
+  void Drop(Source source, DropReason reason) {
+    ledger_.listeners[source.listener].samples.Add(1);
+    pipeline_.CountDrop(reason);
+  }
+
+  void EndBatch() {
+    pipeline_.Flush();
+    slots_.Expire(SeriesSlots::kExpireStep);
+    pipeline_.AddCountsTo(&ledger_);
+    slots_.AddCountsTo(&ledger_);
+    ledger_.batches.Add(1);
+    memory_->header().epoch.Publish(batch_);
+  }
+
+  void Turn(int64_t now_ns) {
+    BeginBatch(now_ns);
+    slots_.Expire(SeriesSlots::kExpireTurn);
+    EndBatch();
+  }
+
+  void OnSample(const Sample& sample) override {
+    ++samples_;
+    pipeline_.Add(sample, dialect_);
+  }
+  void OnDrop(DropReason reason) override {
+    ++samples_;
+    pipeline_.CountDrop(reason);
+  }
+
+  Ledger& ledger() { return ledger_; }
+  ShardMemory& memory() { return *memory_; }
+  int index() const { return index_; }
+
+ private:
+  // Takes in the line at `line`, which an LF ends; returns the start of the next.
+  const char* ParseLine(const char* line) {
+    if (*line == '\n') return line + 1;
+    Sample sample;
+    if (const char* end = ParseLineFast(line, &sample);
+        end != nullptr && static_cast<size_t>(end - line) <= parser_.max_line_bytes()) {
+      ++samples_;
+      pipeline_.Add(sample, dialect_);
+      return end + 1;
+    }
+    const auto* end = static_cast<const char*>(std::memchr(line, '\n', SIZE_MAX / 2));
+    const bool used_scratch =
+        parser_.Parse(std::string_view(line, static_cast<size_t>(end - line)), this);
+    // The scratch space is the next such line's: its samples must be done with before.
+    if (used_scratch) pipeline_.Flush();
+    return end + 1;
+  }
+
+  const int index_;
+  Ledger ledger_;
+  std::unique_ptr<ShardMemory> memory_;
+  SeriesSlots slots_;
+  BatchPipeline pipeline_;
+  LineParser parser_;
+
+  Dialect dialect_ = Dialect::kStatsd;
+  uint64_t samples_ = 0;  // of the datagram being read
+  uint64_t batch_ = 0;
+  int64_t now_ns_ = 0;
+};
+
+absl::StatusOr<std::unique_ptr<Shard>> Shard::Create(const ShardOptions& options,
+                                                     const Rules* rules, FamilyTypes* families) {
+  // Cells are bounded by the slots; this is room for every one of them to be a histogram.
+  constexpr uint64_t kCellBytes = uint64_t{32} << 30;
+  auto memory = ShardMemory::Create(options.max_key_bytes, kCellBytes);
+  if (!memory.ok()) return memory.status();
+  (*memory)->header().series_allowance.Store(options.max_series, std::memory_order_relaxed);
+  return std::unique_ptr<Shard>(
+      new Shard(std::make_unique<Impl>(options, rules, families, *std::move(memory))));
+}
+
+Shard::Shard(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Shard::~Shard() = default;
+
+void Shard::BeginBatch(int64_t now_ns) { impl_->BeginBatch(now_ns); }
+void Shard::Apply(Source source, char* datagram, size_t size) {
+  impl_->Apply(source, datagram, size);
+}
+void Shard::ApplyTruncated(Source source, char* datagram, size_t size) {
+  impl_->ApplyTruncated(source, datagram, size);
+}
+void Shard::Drop(Source source, DropReason reason) { impl_->Drop(source, reason); }
+void Shard::EndBatch() { impl_->EndBatch(); }
+void Shard::Turn(int64_t now_ns) { impl_->Turn(now_ns); }
+Ledger& Shard::ledger() { return impl_->ledger(); }
+const Ledger& Shard::ledger() const { return impl_->ledger(); }
+ShardMemory& Shard::memory() { return impl_->memory(); }
+int Shard::index() const { return impl_->index(); }
+
+}  // namespace tallyd
