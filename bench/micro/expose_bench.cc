@@ -231,7 +231,6 @@ void SerializeReference(benchmark::State& state, const prometheus::MetricFamily&
 }
 
 void BM_PrometheusCppGauge(benchmark::State& state) {
-  const std::vector<std::string>& labels = Labels();
   const std::vector<double> numbers = MakeNumbers(static_cast<int>(state.range(0)));
   prometheus::MetricFamily family{std::string(kName), "", prometheus::MetricType::Gauge, {}};
   for (int i = 0; i < kSeries; ++i) {
@@ -243,7 +242,6 @@ void BM_PrometheusCppGauge(benchmark::State& state) {
 BENCHMARK(BM_PrometheusCppGauge)->ArgName("numbers")->Arg(kIntegers)->Arg(kDecimals)->Arg(kRandom);
 
 void BM_PrometheusCppHistogram(benchmark::State& state) {
-  const std::vector<std::string>& labels = Labels();
   const std::vector<double> numbers = MakeNumbers(kRandom);
   prometheus::MetricFamily family{std::string(kName), "", prometheus::MetricType::Histogram, {}};
   for (int i = 0; i < kSeries; ++i) {
