@@ -63,6 +63,10 @@ bool CellReader::UpdateGauge(SeriesId series) {
                         .run_base = gauge.run_base(),
                         .run_time = gauge.run_time()});
   });
+  if (const auto base = bases_.find(series); base != bases_.end()) {
+    // Cells that are gone: as one more that only ever took changes, all of them before any set.
+    readings.push_back({.cell = {UINT16_MAX, 0}, .added = base->second.gauge_added});
+  }
   SharedGauge& shared = shared_gauges_[series];
   const double value = shared.merge.Update(readings);
   const bool changed = std::bit_cast<uint64_t>(value) != std::bit_cast<uint64_t>(shared.value);

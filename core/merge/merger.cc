@@ -149,6 +149,9 @@ class Merger::Impl {
     if (table_.record(series).cells > 1) {
       cells_.Fold(series, kind, cell);
       table_.RemoveCell(series, cell);
+      if (kind == SeriesKind::kGauge && table_.record(series).cells > 1) {
+        touched_gauges_.insert(series);
+      }
       Change(series);
       return;
     }

@@ -106,15 +106,18 @@ void SeriesTable::Remove(SeriesId id) {
   free_records_.push_back(id);
 }
 
+// Cells stay in the order of their shards and slots, so that doubles are always added in the same
+// order and an unchanged series renders to the same bytes.
 void SeriesTable::AddCell(SeriesId id, CellRef cell) {
   SeriesRecord& record = records_[id];
-  if (record.cells == 0) {
-    record.shard = cell.shard;
-    record.slot = cell.slot;
+  if (record.cells++ == 0) return SetFirst(&record, cell);
+  std::vector<CellRef>& more = more_[id];
+  if (cell < FirstCell(record)) {
+    more.insert(more.begin(), FirstCell(record));
+    SetFirst(&record, cell);
   } else {
-    more_[id].push_back(cell);
+    more.insert(std::upper_bound(more.begin(), more.end(), cell), cell);
   }
-  ++record.cells;
 }
 
 void SeriesTable::RemoveCell(SeriesId id, CellRef cell) {
@@ -123,9 +126,8 @@ void SeriesTable::RemoveCell(SeriesId id, CellRef cell) {
   if (record.cells == 0) return;
   std::vector<CellRef>& more = more_[id];
   if (FirstCell(record) == cell) {
-    record.shard = more.back().shard;
-    record.slot = more.back().slot;
-    more.pop_back();
+    SetFirst(&record, more.front());
+    more.erase(more.begin());
   } else {
     more.erase(std::find(more.begin(), more.end(), cell));
   }

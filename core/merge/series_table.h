@@ -3,6 +3,7 @@
 #ifndef TALLYD_CORE_MERGE_SERIES_TABLE_H_
 #define TALLYD_CORE_MERGE_SERIES_TABLE_H_
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -26,7 +27,7 @@ inline constexpr uint32_t kNoId = UINT32_MAX;
 struct CellRef {
   uint16_t shard = 0;
   uint32_t slot = 0;
-  friend bool operator==(const CellRef&, const CellRef&) = default;
+  friend auto operator<=>(const CellRef&, const CellRef&) = default;
 };
 
 struct Family {
@@ -95,6 +96,10 @@ class SeriesTable {
 
  private:
   FamilyId InternFamily(const SeriesSpec& spec);
+  static void SetFirst(SeriesRecord* record, CellRef cell) {
+    record->shard = cell.shard;
+    record->slot = cell.slot;
+  }
   static uint32_t HashName(std::string_view name);
   static uint32_t HashSeries(FamilyId family, std::string_view labels);
 

@@ -1,0 +1,147 @@
+// Feeds lines to shards and reads back what the merger shows, for tests.
+
+#ifndef TALLYD_TESTS_CORE_MERGE_SHARD_FEEDER_H_
+#define TALLYD_TESTS_CORE_MERGE_SHARD_FEEDER_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/expose/text.h"
+#include "core/merge/merger.h"
+#include "core/shard/shard.h"
+
+namespace tallyd {
+
+// A few shards and a merger, on a clock that the test turns. Thread-compatible.
+class ShardFeeder {
+ public:
+  struct Options {
+    int shards = 1;
+    uint32_t max_series = 1'000'000;
+    int64_t ttl_ms = 0;
+    Dialect dialect = Dialect::kStatsd;
+  };
+
+  ShardFeeder() : ShardFeeder(Options{}) {}
+  explicit ShardFeeder(Options options)
+      : options_(options),
+        rules_(Rules::Options{.default_ttl_ms = options.ttl_ms}),
+        families_(1 << 16, kSeed),
+        encoder_(TextFormat::kPrometheus004, ContentCoding::kIdentity) {
+    std::vector<ShardMemory*> memories;
+    for (int i = 0; i < options.shards; ++i) {
+      shards_.push_back(Shard::Create({.index = i,
+                                       .hash_seed = kSeed,
+                                       .max_series = options.max_series},
+                                      &rules_, &families_)
+                            .value());
+      memories.push_back(&shards_.back()->memory());
+    }
+    merger_ = std::make_unique<Merger>(memories, &rules_, options.max_series);
+    variant_ = merger_->AddVariant(&encoder_);
+  }
+
+  // One batch of one datagram.
+  void Send(std::string_view datagram, int shard = 0) {
+    std::string padded(datagram);
+    padded.resize(datagram.size() + kReadPadding);
+    now_ns_ += 1000;
+    shards_[shard]->BeginBatch(now_ns_);
+    shards_[shard]->Apply({.listener = 0, .dialect = options_.dialect}, padded.data(),
+                          datagram.size());
+    shards_[shard]->EndBatch();
+  }
+
+  void Advance(int64_t ns) { now_ns_ += ns; }
+  void Turn() {
+    for (auto& shard : shards_) shard->Turn(now_ns_);
+  }
+  MergeStats Merge() { return merger_->Merge(now_ns_); }
+
+  // The exposition, as text.
+  std::string Text() {
+    std::string text;
+    const auto snapshot = merger_->Render(variant_);
+    for (const auto& section : snapshot->sections) {
+      for (const PageBuffer& page : section) text += *page;
+    }
+    return text;
+  }
+
+  // Sample name with labels -> value as written.
+  static std::map<std::string, std::string> Parse(const std::string& text) {
+    std::map<std::string, std::string> values;
+    size_t start = 0;
+    while (start < text.size()) {
+      const size_t end = text.find('\n', start);
+      const std::string line = text.substr(start, end - start);
+      start = end + 1;
+      if (line.empty() || line[0] == '#') continue;
+      const size_t space = line.rfind(' ');
+      values[line.substr(0, space)] = line.substr(space + 1);
+    }
+    return values;
+  }
+  std::map<std::string, std::string> MergeAndParse() {
+    Merge();
+    return Parse(Text());
+  }
+
+  uint64_t Received() const {
+    uint64_t n = 0;
+    for (const auto& shard : shards_) n += shard->ledger().listeners[0].samples.Get();
+    return n;
+  }
+  uint64_t Applied() const {
+    uint64_t n = 0;
+    for (const auto& shard : shards_) n += shard->ledger().applied.Get();
+    return n;
+  }
+  uint64_t Dropped() const {
+    uint64_t n = 0;
+    for (size_t i = 0; i < kDropReasons; ++i) n += Dropped(static_cast<DropReason>(i));
+    return n;
+  }
+  uint64_t Dropped(DropReason reason) const {
+    uint64_t n = 0;
+    for (const auto& shard : shards_) n += shard->ledger().dropped[static_cast<size_t>(reason)].Get();
+    return n;
+  }
+  uint64_t Repaired(RepairReason reason) const {
+    uint64_t n = 0;
+    for (const auto& shard : shards_) {
+      n += shard->ledger().repaired[static_cast<size_t>(reason)].Get();
+    }
+    return n;
+  }
+
+  Shard& shard(int i = 0) { return *shards_[i]; }
+  Merger& merger() { return *merger_; }
+  const Rules& rules() const { return rules_; }
+  int64_t now_ns() const { return now_ns_; }
+  std::vector<ShardMemory*> memories() {
+    std::vector<ShardMemory*> memories;
+    for (auto& shard : shards_) memories.push_back(&shard->memory());
+    return memories;
+  }
+
+ private:
+  static constexpr uint64_t kSeed = 0x5eed;
+
+  Options options_;
+  Rules rules_;
+  FamilyTypes families_;
+  TextEncoder encoder_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  std::unique_ptr<Merger> merger_;
+  int variant_ = 0;
+  int64_t now_ns_ = int64_t{1'000'000'000'000};
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_TESTS_CORE_MERGE_SHARD_FEEDER_H_
