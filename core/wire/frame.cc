@@ -20,8 +20,8 @@ void PartialUnit::Release() {
   std::vector<char>().swap(bytes_);
 }
 
-FrameError LengthFramer::Feed(const char* bytes_untrusted, size_t size, Emit emit) {
-  const char* at = bytes_untrusted;
+FrameError LengthFramer::Feed(char* bytes_untrusted, size_t size, Emit emit) {
+  char* at = bytes_untrusted;
   const char* const end = at + size;
   emitted_.Clear();
   while (error_ == FrameError::kNone && at < end) {
@@ -35,7 +35,7 @@ FrameError LengthFramer::Feed(const char* bytes_untrusted, size_t size, Emit emi
   return error_;
 }
 
-bool LengthFramer::FeedHeader(const char** at, const char* end) {
+bool LengthFramer::FeedHeader(char** at, const char* end) {
   while (header_size_ < kHeaderBytes && *at < end) {
     header_[header_size_++] = static_cast<uint8_t>(*(*at)++);
   }
@@ -45,7 +45,7 @@ bool LengthFramer::FeedHeader(const char** at, const char* end) {
   return true;
 }
 
-void LengthFramer::FeedBody(const char** at, const char* end, Emit emit) {
+void LengthFramer::FeedBody(char** at, const char* end, Emit emit) {
   const size_t missing = frame_size_ - partial_.size();
   const size_t there = static_cast<size_t>(end - *at);
   if (partial_.empty() && there >= missing) {
@@ -63,7 +63,7 @@ void LengthFramer::FeedBody(const char** at, const char* end, Emit emit) {
   EmitFrame(emitted_.data(), emit);
 }
 
-void LengthFramer::EmitFrame(const char* frame, Emit emit) {
+void LengthFramer::EmitFrame(char* frame, Emit emit) {
   header_size_ = 0;
   ++completed_;
   emit(frame, frame_size_);
@@ -76,14 +76,14 @@ void LengthFramer::Trim() {
   if (partial_.empty()) partial_.Release();
 }
 
-FrameError LineFramer::Feed(const char* bytes_untrusted, size_t size, Emit emit) {
-  const char* at = bytes_untrusted;
+FrameError LineFramer::Feed(char* bytes_untrusted, size_t size, Emit emit) {
+  char* at = bytes_untrusted;
   const char* const end = at + size;
   emitted_.Clear();
   if (error_ != FrameError::kNone || size == 0) return error_;
   if (!partial_.empty() && !FeedPartial(&at, end, emit)) return error_;
 
-  const char* const lines_end = EndOfLines(at, end);
+  char* const lines_end = EndOfLines(at, end);
   if (lines_end > at) {
     ++completed_;
     emit(at, static_cast<size_t>(lines_end - at));
@@ -94,7 +94,7 @@ FrameError LineFramer::Feed(const char* bytes_untrusted, size_t size, Emit emit)
   return FrameError::kNone;
 }
 
-bool LineFramer::FeedPartial(const char** at, const char* end, Emit emit) {
+bool LineFramer::FeedPartial(char** at, const char* end, Emit emit) {
   const size_t there = static_cast<size_t>(end - *at);
   const auto* line_end = static_cast<const char*>(std::memchr(*at, '\n', there));
   const size_t taken = line_end == nullptr ? there : static_cast<size_t>(line_end - *at);
@@ -113,15 +113,14 @@ bool LineFramer::FeedPartial(const char** at, const char* end, Emit emit) {
   return true;
 }
 
-const char* LineFramer::EndOfLines(const char* at, const char* end) {
+char* LineFramer::EndOfLines(char* at, const char* end) {
   const size_t size = static_cast<size_t>(end - at);
   if (size <= max_line_bytes_ + 1) {  // no line in it can be too long
-    const auto* last = static_cast<const char*>(memrchr(at, '\n', size));
+    auto* last = static_cast<char*>(memrchr(at, '\n', size));
     return last == nullptr ? at : last + 1;
   }
   while (at < end) {
-    const auto* line_end =
-        static_cast<const char*>(std::memchr(at, '\n', static_cast<size_t>(end - at)));
+    auto* line_end = static_cast<char*>(std::memchr(at, '\n', static_cast<size_t>(end - at)));
     if (line_end == nullptr) break;
     if (static_cast<size_t>(line_end - at) > max_line_bytes_) {
       error_ = FrameError::kLineTooLong;

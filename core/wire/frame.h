@@ -28,7 +28,7 @@ class PartialUnit {
   // Gives the memory back.
   void Release();
 
-  const char* data() const { return bytes_.data(); }
+  char* data() { return bytes_.data(); }
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
   size_t memory() const { return bytes_.capacity(); }
@@ -41,15 +41,16 @@ class PartialUnit {
 // Takes a stream apart. Thread-compatible: one thread owns it.
 class Framer {
  public:
-  // A unit, or several complete lines in one run: `size` bytes, kReadPadding more readable.
-  using Emit = absl::FunctionRef<void(const char* unit_untrusted, size_t size)>;
+  // A unit, or several complete lines in one run: `size` bytes, kReadPadding more readable. The
+  // receiver may write to them, and must put back what it wrote behind their end.
+  using Emit = absl::FunctionRef<void(char* unit_untrusted, size_t size)>;
 
   virtual ~Framer() = default;
 
   // Takes in the next `size` bytes, of which kReadPadding more are readable. Emitted units lie in
   // `bytes` or in the framer and stay valid until the next call. Once it has returned an error it
   // takes in nothing more.
-  virtual FrameError Feed(const char* bytes_untrusted, size_t size, Emit emit) = 0;
+  virtual FrameError Feed(char* bytes_untrusted, size_t size, Emit emit) = 0;
 
   // The stream ended. Emits what its end completes; afterwards has_partial() says whether something
   // was cut off.
@@ -76,7 +77,7 @@ class LengthFramer final : public Framer {
 
   explicit LengthFramer(size_t max_frame_bytes) : max_frame_bytes_(max_frame_bytes) {}
 
-  FrameError Feed(const char* bytes_untrusted, size_t size, Emit emit) override;
+  FrameError Feed(char* bytes_untrusted, size_t size, Emit emit) override;
   void Finish(Emit emit) override;
   bool has_partial() const override { return header_size_ > 0; }
   uint64_t completed() const override { return completed_; }
@@ -84,10 +85,10 @@ class LengthFramer final : public Framer {
 
  private:
   // Takes what it still needs of the header; false while it is not complete.
-  bool FeedHeader(const char** at, const char* end);
+  bool FeedHeader(char** at, const char* end);
   // Emits the frame if it is complete, keeps what there is of it otherwise.
-  void FeedBody(const char** at, const char* end, Emit emit);
-  void EmitFrame(const char* frame, Emit emit);
+  void FeedBody(char** at, const char* end, Emit emit);
+  void EmitFrame(char* frame, Emit emit);
 
   const size_t max_frame_bytes_;
   uint64_t completed_ = 0;
@@ -105,7 +106,7 @@ class LineFramer final : public Framer {
   // A line longer than `max_line_bytes`, its LF not counted, is an offence.
   explicit LineFramer(size_t max_line_bytes) : max_line_bytes_(max_line_bytes) {}
 
-  FrameError Feed(const char* bytes_untrusted, size_t size, Emit emit) override;
+  FrameError Feed(char* bytes_untrusted, size_t size, Emit emit) override;
   // The last line needs no LF.
   void Finish(Emit emit) override;
   bool has_partial() const override { return !partial_.empty(); }
@@ -114,9 +115,9 @@ class LineFramer final : public Framer {
 
  private:
   // Completes the line that is begun; false while its end has not come.
-  bool FeedPartial(const char** at, const char* end, Emit emit);
+  bool FeedPartial(char** at, const char* end, Emit emit);
   // Where the complete lines of [at, end) end, at most before one that is too long.
-  const char* EndOfLines(const char* at, const char* end);
+  char* EndOfLines(char* at, const char* end);
   FrameError Fail();
 
   const size_t max_line_bytes_;

@@ -1,0 +1,20 @@
+// The monotonic clock, in the unit that the core takes.
+
+#ifndef TALLYD_DAEMON_CLOCK_H_
+#define TALLYD_DAEMON_CLOCK_H_
+
+#include <time.h>
+
+#include <cstdint>
+
+namespace tallyd {
+
+inline int64_t MonotonicNs() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_CLOCK_H_

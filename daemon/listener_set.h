@@ -1,0 +1,85 @@
+// All addresses and paths that events come in by.
+
+#ifndef TALLYD_DAEMON_LISTENER_SET_H_
+#define TALLYD_DAEMON_LISTENER_SET_H_
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "daemon/connection_counts.h"
+#include "daemon/loop.h"
+#include "daemon/options.h"
+#include "daemon/shard_thread.h"
+#include "daemon/stream_listener.h"
+#include "daemon/udp_listener.h"
+#include "daemon/unix_path.h"
+
+namespace tallyd {
+
+// What a listener is bound to. Its place in ListenerSet::bound() is its index in the ledger.
+struct BoundListener {
+  std::string kind;                    // udp, tcp, unixgram, unixstream, unixseqpacket
+  std::string address;                 // with the port that was taken, or the path
+  int receive_buffer_asked_bytes = 0;  // of each UDP socket; 0 for others
+  int receive_buffer_bytes = 0;        // effective
+
+  std::string name() const { return kind + ":" + address; }
+};
+
+// Binds first, so that an address in use ends the start before anything else is done, then gives
+// the sockets to the shards and the control loop.
+//
+// Ownership: the main thread, which runs the control loop.
+class ListenerSet {
+ public:
+  // Binds everything that `options` name, for `shards` shards. An error names the address.
+  static absl::StatusOr<std::unique_ptr<ListenerSet>> Open(const Options& options, int shards);
+  ListenerSet(const ListenerSet&) = delete;
+  ListenerSet& operator=(const ListenerSet&) = delete;
+
+  const std::vector<BoundListener>& bound() const { return bound_; }
+
+  using Threads = std::vector<std::unique_ptr<ShardThread>>;
+
+  // Gives the datagram sockets to the threads, which have not started yet.
+  absl::Status GiveDatagramSockets(const Threads& threads);
+  // Accepts on `control` and assigns connections to the threads in turn. All of them outlive this.
+  void StartAccepting(Loop* control, const Threads& threads, ConnectionBudget* budget,
+                      ConnectionCounts* counts);
+  // Takes no more connections, and removes our socket files.
+  void Close();
+
+ private:
+  struct Listening {
+    UniqueFd fd;
+    StreamKind kind;
+    uint16_t index;
+  };
+
+  ListenerSet() = default;
+
+  uint16_t AddBound(const std::string& kind, const std::string& address);
+  absl::Status OpenUdp(const Options& options, int shards);
+  absl::Status OpenTcp(const Options& options);
+  absl::Status OpenUnixgram(const Options& options);
+  absl::Status OpenUnixStreams(const Options& options);
+  absl::Status OpenUnixStream(const std::string& path, StreamKind kind, mode_t mode);
+  void WarnOfSmallBuffers() const;
+
+  std::vector<BoundListener> bound_;
+  std::vector<UdpGroup> udp_;
+  std::vector<uint16_t> udp_indexes_;
+  std::vector<Listening> unixgram_;
+  std::vector<Listening> streams_;
+  std::vector<UnixPath> paths_;
+  std::vector<std::unique_ptr<StreamListener>> accepting_;
+  size_t next_thread_ = 0;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_LISTENER_SET_H_

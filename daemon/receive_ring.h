@@ -1,0 +1,61 @@
+// Buffers for a batch of datagrams, and the call that fills them.
+
+#ifndef TALLYD_DAEMON_RECEIVE_RING_H_
+#define TALLYD_DAEMON_RECEIVE_RING_H_
+
+#include <sys/socket.h>
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/shard/shard.h"
+
+namespace tallyd {
+
+// Invariant: every buffer has kReadPadding readable bytes behind it, and message() is asked only
+// for what the last Receive returned. Buffers are reserved once and cost memory as far as datagrams
+// reach into them. Thread-compatible: one thread owns it.
+class ReceiveRing {
+ public:
+  // Room for `messages` datagrams of up to `buffer_bytes` each.
+  static absl::StatusOr<std::unique_ptr<ReceiveRing>> Create(int messages, size_t buffer_bytes);
+  ~ReceiveRing();
+  ReceiveRing(const ReceiveRing&) = delete;
+  ReceiveRing& operator=(const ReceiveRing&) = delete;
+
+  struct Message {
+    char* bytes_untrusted;
+    size_t size;
+    bool truncated;
+  };
+
+  // Takes what is queued on `fd`, without waiting. Returns how many datagrams there were, or -1 and
+  // errno; nothing queued is 0.
+  int Receive(int fd);
+  // The i-th of the last Receive.
+  Message message(int i) const;
+  int capacity() const { return static_cast<int>(headers_.size()); }
+
+ private:
+  ReceiveRing(char* base, int messages, size_t buffer_bytes);
+
+  // Datagrams mostly touch the beginning of their buffers. A stride of a power of two would map all
+  // beginnings to the same few cache sets.
+  static constexpr size_t kStrideSkew = 1600;
+  static size_t Stride(size_t buffer_bytes) { return buffer_bytes + kStrideSkew; }
+
+  char* const base_;
+  const size_t buffer_bytes_;
+  std::vector<iovec> vectors_;
+  std::vector<mmsghdr> headers_;
+  size_t used_ = 0;  // headers that the kernel has written to
+};
+
+// Owner thread of the shard. Applies the first `count` messages of the ring as one batch.
+void ApplyBatch(const ReceiveRing& ring, int count, Source source, Shard* shard);
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_RECEIVE_RING_H_

@@ -1,0 +1,103 @@
+#include "daemon/shard_set.h"
+
+#include <sched.h>
+#include <sys/random.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+
+namespace tallyd {
+namespace {
+
+// Unknown to senders, so that they cannot choose keys that collide.
+absl::StatusOr<uint64_t> RandomSeed() {
+  uint64_t seed = 0;
+  if (::getrandom(&seed, sizeof(seed), 0) == sizeof(seed)) return seed;
+  return absl::InternalError(absl::StrCat("getrandom: ", std::strerror(errno)));
+}
+
+// The `index`-th CPU that we may use, counted around.
+int UsableCpu(int index) {
+  cpu_set_t usable;
+  CPU_ZERO(&usable);
+  if (::sched_getaffinity(0, sizeof(usable), &usable) != 0 || CPU_COUNT(&usable) == 0) return -1;
+  int left = index % CPU_COUNT(&usable);
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(static_cast<size_t>(cpu), &usable) && left-- == 0) return cpu;
+  }
+  return -1;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ShardSet>> ShardSet::Create(const Options& options, int shards,
+                                                           ConnectionCounts* counts) {
+  const absl::StatusOr<uint64_t> seed = RandomSeed();
+  if (!seed.ok()) return seed.status();
+  std::unique_ptr<ShardSet> set(new ShardSet());
+  Rules::Options rules;
+  rules.default_ttl_ms = absl::ToInt64Milliseconds(options.series_ttl);
+  set->rules_ = std::make_unique<Rules>(rules);
+  // A histogram claims four names, and there are never more families than series.
+  set->families_ = std::make_unique<FamilyTypes>(size_t{4} * options.series_limit, *seed);
+
+  for (int i = 0; i < shards; ++i) {
+    ShardOptions shard_options;
+    shard_options.index = i;
+    shard_options.hash_seed = *seed;
+    shard_options.max_series = options.series_limit;
+    auto shard = Shard::Create(shard_options, set->rules_.get(), set->families_.get());
+    if (!shard.ok()) return shard.status();
+
+    ShardThread::Options thread_options;
+    thread_options.cpu = options.pin_shards ? UsableCpu(i) : -1;
+    thread_options.idle_timeout_ns = absl::ToInt64Nanoseconds(options.idle_timeout);
+    auto thread = ShardThread::Create(shard->get(), thread_options, counts);
+    if (!thread.ok()) return thread.status();
+    set->shards_.push_back(*std::move(shard));
+    set->threads_.push_back(*std::move(thread));
+  }
+  return set;
+}
+
+absl::Status ShardSet::Start() {
+  for (const auto& thread : threads_) {
+    absl::Status status = thread->Start();
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+void ShardSet::Stop(std::function<void()> done) {
+  running_.store(threads_.size(), std::memory_order_relaxed);
+  for (const auto& thread : threads_) {
+    // Whoever counts down to zero must see what the others did before, hence acquire and release.
+    thread->Stop([this, done] {
+      if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) done();
+    });
+  }
+}
+
+void ShardSet::Join() {
+  for (const auto& thread : threads_) thread->Join();
+}
+
+std::vector<ShardMemory*> ShardSet::memories() {
+  std::vector<ShardMemory*> memories;
+  for (const auto& shard : shards_) memories.push_back(&shard->memory());
+  return memories;
+}
+
+std::vector<const Ledger*> ShardSet::ledgers() const {
+  std::vector<const Ledger*> ledgers;
+  for (const auto& shard : shards_) {
+    ledgers.push_back(&std::as_const(*shard).ledger());
+  }
+  return ledgers;
+}
+
+}  // namespace tallyd

@@ -1,0 +1,55 @@
+// The shards of the process, with what they share, and their threads.
+
+#ifndef TALLYD_DAEMON_SHARD_SET_H_
+#define TALLYD_DAEMON_SHARD_SET_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/rules/rules.h"
+#include "core/shard/family_types.h"
+#include "core/shard/shard.h"
+#include "daemon/connection_counts.h"
+#include "daemon/listener_set.h"
+#include "daemon/options.h"
+#include "daemon/shard_thread.h"
+
+namespace tallyd {
+
+// Ownership: the main thread builds, starts and stops it; the shards belong to their threads
+// meanwhile.
+class ShardSet {
+ public:
+  static absl::StatusOr<std::unique_ptr<ShardSet>> Create(const Options& options, int shards,
+                                                          ConnectionCounts* counts);
+  ShardSet(const ShardSet&) = delete;
+  ShardSet& operator=(const ShardSet&) = delete;
+
+  absl::Status Start();
+  // Has every thread take what the kernel queued and end; then calls `done`, on the last of them.
+  void Stop(std::function<void()> done);
+  // After `done`.
+  void Join();
+
+  const Rules& rules() const { return *rules_; }
+  const ListenerSet::Threads& threads() const { return threads_; }
+  std::vector<ShardMemory*> memories();
+  std::vector<const Ledger*> ledgers() const;
+
+ private:
+  ShardSet() = default;
+
+  std::unique_ptr<Rules> rules_;
+  std::unique_ptr<FamilyTypes> families_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  ListenerSet::Threads threads_;
+  std::atomic<size_t> running_{0};  // threads that Stop waits for
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_SHARD_SET_H_

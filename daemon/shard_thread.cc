@@ -1,0 +1,161 @@
+#include "daemon/shard_thread.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/post.hpp>
+#include <chrono>
+#include <cstdio>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/clock.h"
+#include "daemon/log.h"
+
+namespace tallyd {
+namespace {
+
+constexpr int kUdpMessages = 64;
+constexpr size_t kUdpMessageBytes = 65'536;
+constexpr int64_t kHeartbeatNs = 1'000'000'000;
+constexpr int64_t kDrainNs = 3'000'000'000;
+
+// Signals are the main thread's: a shard's system calls shall not be interrupted for them.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
+
+void NameThread(int index) {
+  char name[16];
+  std::snprintf(name, sizeof(name), "shard-%d", index);
+  ::pthread_setname_np(::pthread_self(), name);
+}
+
+void PinThread(int cpu, int index) {
+  if (cpu < 0) return;
+  cpu_set_t only;
+  CPU_ZERO(&only);
+  CPU_SET(static_cast<size_t>(cpu), &only);
+  if (::pthread_setaffinity_np(::pthread_self(), sizeof(only), &only) != 0) {
+    LogWarn("cannot pin a shard to its CPU; it runs unpinned",
+            {{"shard", absl::StrCat(index)}, {"cpu", absl::StrCat(cpu)}});
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ShardThread>> ShardThread::Create(Shard* shard,
+                                                                 const Options& options,
+                                                                 ConnectionCounts* counts) {
+  auto udp_ring = ReceiveRing::Create(kUdpMessages, kUdpMessageBytes);
+  if (!udp_ring.ok()) return udp_ring.status();
+  auto unix_ring = ReceiveRing::Create(kUnixMessages, kUnixMessageBytes);
+  if (!unix_ring.ok()) return unix_ring.status();
+  return std::unique_ptr<ShardThread>(
+      new ShardThread(shard, options, counts, *std::move(udp_ring), *std::move(unix_ring)));
+}
+
+ShardThread::ShardThread(Shard* shard, const Options& options, ConnectionCounts* counts,
+                         std::unique_ptr<ReceiveRing> udp_ring,
+                         std::unique_ptr<ReceiveRing> unix_ring)
+    : shard_(shard),
+      options_(options),
+      // One thread runs the loop, so it need not hand work over to others; it still may be posted
+      // to from anywhere, for which its locks stay on.
+      loop_(1),
+      heartbeat_(loop_),
+      udp_ring_(std::move(udp_ring)),
+      unix_ring_(std::move(unix_ring)),
+      udp_(&loop_, shard, udp_ring_.get()),
+      connections_(&loop_, shard, unix_ring_.get(), counts, options.idle_timeout_ns) {}
+
+ShardThread::~ShardThread() {
+  if (!thread_.joinable()) return;
+  loop_.stop();
+  thread_.join();
+}
+
+absl::Status ShardThread::AddUdp(UniqueFd fd, int receive_buffer_bytes, Source source) {
+  return udp_.Add(std::move(fd), receive_buffer_bytes, source);
+}
+
+void ShardThread::AddUnixgram(UniqueFd fd, Source source) {
+  unixgram_.push_back(
+      std::make_unique<UnixgramListener>(&loop_, shard_, unix_ring_.get(), std::move(fd), source));
+}
+
+absl::Status ShardThread::Start() {
+  const SignalsBlocked blocked;
+  try {
+    thread_ = std::thread([this] { Run(); });
+  } catch (const std::system_error& error) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot start the thread of shard ", shard_->index(), ": ", error.what()));
+  }
+  return absl::OkStatus();
+}
+
+void ShardThread::Run() {
+  NameThread(shard_->index());
+  PinThread(options_.cpu, shard_->index());
+  udp_.Start();
+  for (const auto& listener : unixgram_) listener->Start();
+  BeatLater();
+  loop_.run();
+}
+
+void ShardThread::BeatLater() {
+  const int64_t interval_ns = std::min(kHeartbeatNs, options_.idle_timeout_ns / 4 + 1);
+  heartbeat_.expires_after(std::chrono::nanoseconds(interval_ns));
+  heartbeat_.async_wait([this](const boost::system::error_code& error) {
+    if (!error) Beat();
+  });
+}
+
+void ShardThread::Beat() {
+  const int64_t now_ns = MonotonicNs();
+  shard_->Turn(now_ns);
+  udp_.CountKernelDrops();
+  connections_.Sweep(now_ns);
+  BeatLater();
+}
+
+void ShardThread::Assign(AcceptedConnection connection) {
+  boost::asio::post(loop_, [this, accepted = std::move(connection)]() mutable {
+    connections_.Add(std::move(accepted));
+  });
+}
+
+void ShardThread::Stop(std::function<void()> done) {
+  boost::asio::post(loop_, [this, done = std::move(done)] {
+    DrainAndClose();
+    loop_.stop();
+    done();
+  });
+}
+
+void ShardThread::DrainAndClose() {
+  const int64_t deadline_ns = MonotonicNs() + kDrainNs;
+  udp_.DrainAndClose(deadline_ns);
+  for (const auto& listener : unixgram_) listener->DrainAndClose(deadline_ns);
+  connections_.DrainAndClose(deadline_ns);
+}
+
+void ShardThread::Join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+}  // namespace tallyd

@@ -1,0 +1,80 @@
+// A shard's thread: its loop, its sockets, its heartbeat.
+
+#ifndef TALLYD_DAEMON_SHARD_THREAD_H_
+#define TALLYD_DAEMON_SHARD_THREAD_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/shard/shard.h"
+#include "daemon/connection_counts.h"
+#include "daemon/loop.h"
+#include "daemon/receive_ring.h"
+#include "daemon/stream_connection.h"
+#include "daemon/udp_listener.h"
+#include "daemon/unique_fd.h"
+#include "daemon/unixgram_listener.h"
+
+namespace tallyd {
+
+// Runs one shard. From Start to Join the thread is the shard's owner; before and after it is the
+// caller.
+//
+// Thread-safe where it says so: work for the thread goes through its loop, which takes a lock when
+// something is posted and so makes everything before it visible. Nothing is posted for an event.
+class ShardThread {
+ public:
+  struct Options {
+    int cpu = -1;  // to stay on; -1: wherever the scheduler likes
+    int64_t idle_timeout_ns = 10'000'000'000;
+  };
+
+  // `shard` and `counts` outlive the thread.
+  static absl::StatusOr<std::unique_ptr<ShardThread>> Create(Shard* shard, const Options& options,
+                                                             ConnectionCounts* counts);
+  ~ShardThread();
+  ShardThread(const ShardThread&) = delete;
+  ShardThread& operator=(const ShardThread&) = delete;
+
+  // Before Start.
+  absl::Status AddUdp(UniqueFd fd, int receive_buffer_bytes, Source source);
+  void AddUnixgram(UniqueFd fd, Source source);
+  absl::Status Start();
+
+  // Any thread, after Start.
+  void Assign(AcceptedConnection connection);
+  // Any thread, once, after Start. The thread takes what the kernel has queued for it, closes its
+  // sockets and ends; just before, it calls `done`.
+  void Stop(std::function<void()> done);
+  // The thread that called Start. Waits for the end of the thread.
+  void Join();
+
+ private:
+  ShardThread(Shard* shard, const Options& options, ConnectionCounts* counts,
+              std::unique_ptr<ReceiveRing> udp_ring, std::unique_ptr<ReceiveRing> unix_ring);
+
+  void Run();
+  void BeatLater();
+  void Beat();
+  void DrainAndClose();
+
+  Shard* const shard_;
+  const Options options_;
+  Loop loop_;
+  LoopTimer heartbeat_;
+  std::unique_ptr<ReceiveRing> udp_ring_;
+  std::unique_ptr<ReceiveRing> unix_ring_;
+  UdpListener udp_;
+  std::vector<std::unique_ptr<UnixgramListener>> unixgram_;
+  StreamConnections connections_;
+  std::thread thread_;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_SHARD_THREAD_H_

@@ -1,0 +1,93 @@
+// UDP: one socket for each shard and address, read in batches.
+
+#ifndef TALLYD_DAEMON_UDP_LISTENER_H_
+#define TALLYD_DAEMON_UDP_LISTENER_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/shard/shard.h"
+#include "daemon/address.h"
+#include "daemon/loop.h"
+#include "daemon/nap_policy.h"
+#include "daemon/receive_ring.h"
+#include "daemon/unique_fd.h"
+
+namespace tallyd {
+
+// The sockets of one address. The kernel picks one by a hash of both ends of a datagram, so a
+// sender stays with a shard and the order of its gauges holds.
+struct UdpGroup {
+  std::string address;           // as bound
+  int receive_buffer_bytes = 0;  // effective, of each socket
+  std::vector<UniqueFd> sockets;
+};
+
+// Binds `count` sockets to `address`, which nobody else may have: neither another user nor another
+// instance of ours.
+absl::StatusOr<UdpGroup> OpenUdpGroup(const SocketAddress& address, int count,
+                                      int read_buffer_bytes);
+
+// All UDP sockets of one shard.
+//
+// A socket is either watched, so that its next datagram wakes the shard, or being drained: then it
+// is read, the shard naps (nap_policy.h), it is read again, and when nothing has come it is watched
+// again. While it is being drained no datagram may wake the shard, but the loop watches everything
+// it knows for good and by edges, so each datagram would. Therefore the sockets are in an epoll set
+// of our own, one-shot, and the loop watches that.
+//
+// Ownership: the shard's thread, once the loop runs. The loop, the shard and the ring outlive it.
+class UdpListener {
+ public:
+  UdpListener(Loop* loop, Shard* shard, ReceiveRing* ring);
+  UdpListener(const UdpListener&) = delete;
+  UdpListener& operator=(const UdpListener&) = delete;
+
+  // Before Start.
+  absl::Status Add(UniqueFd fd, int receive_buffer_bytes, Source source);
+  // Before the loop runs.
+  void Start();
+
+  // Owner thread. Brings the ledger's count of what the kernel dropped up to date.
+  void CountKernelDrops();
+  // Owner thread. Lets nothing more in, takes what is queued, and ends. Gives up at `deadline_ns`.
+  void DrainAndClose(int64_t deadline_ns);
+
+ private:
+  struct Socket {
+    UniqueFd fd;
+    Source source;
+    uint32_t drops_seen = 0;  // the kernel's counter wraps
+    bool draining = false;
+  };
+
+  void WaitForWatched();
+  void OnWatchedReadable();
+  void Turn();
+  void Nap(int64_t nap_ns);
+  // Reads what there is, up to a bound; false if there was nothing.
+  bool DrainSocket(Socket* socket, NapPolicy::Drain* drain);
+  void Watch(Socket* socket);
+  // Asks the kernel for a socket's numbers: counts new drops, returns the bytes charged to its
+  // queue.
+  int64_t ReadMemInfo(Socket* socket);
+
+  Loop* const loop_;
+  Shard* const shard_;
+  ReceiveRing* const ring_;
+  LoopDescriptor watched_;  // the epoll set
+  LoopTimer nap_timer_;
+  std::vector<Socket> sockets_;
+  int64_t smallest_buffer_bytes_ = INT64_MAX;
+  NapPolicy naps_{0};
+  bool turn_due_ = false;  // a nap or a posted turn is under way
+  int64_t idle_since_ns_ = 0;
+  bool closed_ = false;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_UDP_LISTENER_H_

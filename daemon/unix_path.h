@@ -1,0 +1,46 @@
+// Paths of UNIX sockets: when one may be taken, and when it is given back.
+
+#ifndef TALLYD_DAEMON_UNIX_PATH_H_
+#define TALLYD_DAEMON_UNIX_PATH_H_
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "daemon/unique_fd.h"
+
+namespace tallyd {
+
+// A socket bound to a path of the file system.
+//
+// Invariant: only what we made is ever removed. A socket file of someone else is replaced only if
+// nobody answers on it; a file, a directory or a symbolic link is left alone and refused. At the
+// end of its life the path is unlinked if it still leads to our socket. Thread-compatible.
+class UnixPath {
+ public:
+  // Binds a non-blocking socket of `type` (SOCK_DGRAM, ...) to `path` with permissions `mode`.
+  static absl::StatusOr<UnixPath> Bind(const std::string& path, int type, mode_t mode);
+
+  UnixPath(UnixPath&& other) noexcept;
+  UnixPath& operator=(UnixPath&&) = delete;
+  ~UnixPath();
+
+  const std::string& path() const { return path_; }
+  int fd() const { return fd_.get(); }
+  // The socket; the path stays ours.
+  UniqueFd TakeFd() { return std::move(fd_); }
+
+ private:
+  UnixPath(std::string path, UniqueFd fd, dev_t device, ino_t inode)
+      : path_(std::move(path)), fd_(std::move(fd)), device_(device), inode_(inode) {}
+
+  std::string path_;  // empty: moved away
+  UniqueFd fd_;
+  dev_t device_;
+  ino_t inode_;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_UNIX_PATH_H_

@@ -1,0 +1,49 @@
+#include "daemon/unixgram_listener.h"
+
+#include <sys/socket.h>
+
+#include <boost/asio/post.hpp>
+
+#include "daemon/clock.h"
+
+namespace tallyd {
+namespace {
+
+constexpr int kMaxBatchesPerTurn = 16;
+
+}  // namespace
+
+UnixgramListener::UnixgramListener(Loop* loop, Shard* shard, ReceiveRing* ring, UniqueFd fd,
+                                   Source source)
+    : loop_(loop), shard_(shard), ring_(ring), socket_(*loop, fd.release()), source_(source) {}
+
+void UnixgramListener::Wait() {
+  socket_.async_wait(LoopDescriptor::wait_read, [this](const boost::system::error_code& error) {
+    if (!error && !closed_) Turn();
+  });
+}
+
+void UnixgramListener::Turn() {
+  // Read until nothing is left: a sender that waited for room has been let go by the last read, and
+  // asking once more costs less than being woken again.
+  for (int batch = 0; batch < kMaxBatchesPerTurn; ++batch) {
+    const int count = ring_->Receive(socket_.native_handle());
+    if (count <= 0) return Wait();
+    ApplyBatch(*ring_, count, source_, shard_);
+  }
+  boost::asio::post(loop_->get_executor(), [this] {
+    if (!closed_) Turn();
+  });
+}
+
+void UnixgramListener::DrainAndClose(int64_t deadline_ns) {
+  closed_ = true;
+  ::shutdown(socket_.native_handle(), SHUT_RD);  // senders get an error; what is queued stays
+  int count = 0;
+  while (MonotonicNs() < deadline_ns && (count = ring_->Receive(socket_.native_handle())) > 0) {
+    ApplyBatch(*ring_, count, source_, shard_);
+  }
+  socket_.close();
+}
+
+}  // namespace tallyd

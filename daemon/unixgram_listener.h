@@ -1,0 +1,53 @@
+// UNIX datagram sockets.
+
+#ifndef TALLYD_DAEMON_UNIXGRAM_LISTENER_H_
+#define TALLYD_DAEMON_UNIXGRAM_LISTENER_H_
+
+#include <cstdint>
+
+#include "core/shard/shard.h"
+#include "daemon/loop.h"
+#include "daemon/receive_ring.h"
+#include "daemon/unique_fd.h"
+
+namespace tallyd {
+
+// Buffers for UNIX datagrams and seqpackets. A sender with the default send buffer can send 212,992
+// bytes less a little in one; a sender that raised it can send more, which is cut and counted. The
+// queue holds eleven datagrams unless the host says otherwise, so a large ring would stay empty.
+inline constexpr size_t kUnixMessageBytes = 212'992;
+inline constexpr int kUnixMessages = 32;
+
+// One UNIX datagram socket, read by one shard: several readers would wait for each other in the
+// kernel and share one queue.
+//
+// It never naps. The queue is short, and a sender that finds it full waits or loses the datagram
+// without our knowing.
+//
+// Ownership: the shard's thread, once the loop runs. The loop, the shard and the ring outlive it.
+class UnixgramListener {
+ public:
+  UnixgramListener(Loop* loop, Shard* shard, ReceiveRing* ring, UniqueFd fd, Source source);
+  UnixgramListener(const UnixgramListener&) = delete;
+  UnixgramListener& operator=(const UnixgramListener&) = delete;
+
+  // Before the loop runs.
+  void Start() { Wait(); }
+  // Owner thread. Lets nothing more in, takes what is queued, and ends. Gives up at `deadline_ns`.
+  void DrainAndClose(int64_t deadline_ns);
+
+ private:
+  void Wait();
+  void Turn();
+
+  Loop* const loop_;
+  Shard* const shard_;
+  ReceiveRing* const ring_;
+  LoopDescriptor socket_;
+  const Source source_;
+  bool closed_ = false;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_UNIXGRAM_LISTENER_H_
