@@ -103,6 +103,10 @@ constexpr uint32_t kMaxTenants = 3;
 constexpr uint64_t Unit(uint64_t generation) {
   return generation == 1 ? 1 : generation == 2 ? 10 : 100;
 }
+// Whether a cell that reads `value` can be that generation's.
+constexpr bool IsOwn(uint64_t value, uint64_t generation) {
+  return value == 0 || value == Unit(generation) || value == 2 * Unit(generation);
+}
 
 struct ReusePlan {
   uint64_t tenants = 2;
@@ -113,6 +117,8 @@ struct ReusePlan {
   bool retire_in_batch = true;  // or after its publication
   bool identity_first = true;   // or after the state that publishes it
   bool publish_late_epoch = false;
+  bool render = false;         // read the cell of a live tenant again after the pass
+  bool render_folded = false;  // and that of a folded one
   SlotVisit (*visit)(SlotTenancy seen, SlotTenancy now) = VisitSlot;
 };
 
@@ -198,12 +204,25 @@ void VisitTheSlot(const ReuseShared<Orders>& shared, const ReusePlan& plan, Reus
   Series& series = merger.series[merger.identity];
   const uint64_t shown = series.Shown();
   const uint64_t value = ReadCell(shared.cell);
-  Check(value % Unit(merger.identity) == 0, "a series has adds of another");
+  Check(IsOwn(value, merger.identity), "a series has adds of another");
   series.current = visit.read ? value : 0;
   if (visit.fold) series.base += value;
   series.folds += visit.fold;
   Check(series.folds <= 1, "a tenant was folded twice");
   Check(series.Shown() >= shown, "a series went backwards");
+}
+
+// A page is rendered after the pass, from the cells of the tenants that the pass found. A live one
+// may still be read then: it can retire only in a later batch, which a later pass must merge first.
+template <class Orders>
+void Render(const ReuseShared<Orders>& shared, const ReusePlan& plan, const ReuseMerger& merger) {
+  const SlotLife life = SlotTenancy{static_cast<uint32_t>(merger.seen)}.life();
+  const bool wanted = (plan.render && life == SlotLife::kLive) ||
+                      (plan.render_folded && life == SlotLife::kRetired);
+  if (!wanted) return;
+  const uint64_t value = ReadCell(shared.cell);
+  Check(IsOwn(value, merger.identity), "a series is rendered with adds of another");
+  Check(value >= merger.series[merger.identity].current, "a series is rendered too small");
 }
 
 template <class Orders>
@@ -218,6 +237,7 @@ bool ReusePass(ReuseShared<Orders>& shared, const ReusePlan& plan, ReuseMerger& 
   }
   merger.merged_to = now;
   shared.merged.Publish(plan.publish_late_epoch ? shared.epoch.Acquire() : now);
+  Render(shared, plan, merger);
   if (++merger.passes < plan.passes) return true;
   for (uint64_t g = 1; g <= plan.tenants; ++g) Observe(merger.series[g].Shown());
   return false;
@@ -367,6 +387,7 @@ TEST(ShippedProtocol, LosesNoAddAndNeverGoesBackwards) {
 TEST(ShippedProtocol, FoldsEachTenantOnceAndMixesNone) {
   ExpectHolds("reuse, 2 tenants, 4 passes", Reuse<ShippedOrders>(), {2, 20});
   ExpectHolds("reuse, 3 tenants, 4 passes", Reuse<ShippedOrders>({.tenants = 3}), {2, 20, 200});
+  ExpectHolds("reuse, rendered after each pass", Reuse<ShippedOrders>({.render = true}), {2, 20});
 }
 
 TEST(ShippedProtocol, AcceptsNoTornPair) {
@@ -539,6 +560,10 @@ SlotVisit AdoptOnce(SlotTenancy seen, SlotTenancy now) {
   SlotVisit visit = VisitSlot(seen, now);
   visit.adopt = visit.adopt && seen.life() == SlotLife::kFree;
   return visit;
+}
+
+TEST(RuleMutant, RenderingAFoldedSlot) {
+  EXPECT_EQ(FoundIn({.render_folded = true}), "a series is rendered with adds of another");
 }
 
 TEST(RuleMutant, TakingTheNextTenantForTheLast) {
