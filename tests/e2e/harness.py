@@ -272,16 +272,13 @@ class Daemon:
         return int(re.search(rf"^{field}:\s+(\d+) kB", text, re.M).group(1))
 
 
-# The line that says that every listener is up, and each address in it.
-READY = re.compile(r"^.*\bready\b.*$", re.M)
-ADDRESS = re.compile(r"\b(udp|tcp|http|unixgram|unixstream|unixseqpacket)[=:/ ]+\"?([^\s,;\"]+)")
+# The log line that says that every listener is up, as logfmt or as JSON, and its addresses.
+READY = re.compile(r'^.*msg"?[=:]"ready".*$', re.M)
+ADDRESSES = re.compile(r'\b(udp|tcp|http|unixgram|unixstream|unixseqpacket)"?[=:]"?([^\s"]+)')
 
 
 def addresses_of(line):
-    found = {}
-    for kind, address in ADDRESS.findall(line):
-        found.setdefault(kind, []).append(address)
-    return found
+    return {kind: addresses.rstrip(",").split(",") for kind, addresses in ADDRESSES.findall(line)}
 
 
 def run_tallyd(*flags, seconds=10):
