@@ -1,0 +1,152 @@
+// shard-cost: what a shard and the merger cost in memory, without a socket, over the packets that
+// tally-load sends: ns of CPU per line applied, per series merged, per line rendered. The same
+// streams as floor-memory, so the two stand side by side. Prints one JSON object.
+
+#include <time.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "bench/load/plan.h"
+#include "core/expose/text.h"
+#include "core/merge/merger.h"
+#include "core/shard/shard.h"
+
+namespace tallyd::bench {
+namespace {
+
+// One recvmmsg call brings so many datagrams.
+constexpr size_t kDatagramsPerBatch = 64;
+
+int64_t CpuNs() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+template <class Work>
+double Timed(Work&& work) {
+  const int64_t before = CpuNs();
+  work();
+  return static_cast<double>(CpuNs() - before);
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// A shard with its merger, fed from a ring of packets.
+class Subject {
+ public:
+  Subject()
+      : rules_(Rules::Options{}),
+        families_(4'000'000, 1),
+        encoder_(TextFormat::kPrometheus004, ContentCoding::kIdentity) {
+    shard_ = Shard::Create({.index = 0, .hash_seed = 1, .max_series = 2'000'000}, &rules_,
+                           &families_)
+                 .value();
+    merger_ = std::make_unique<Merger>(std::vector<ShardMemory*>{&shard_->memory()}, &rules_,
+                                       2'000'000);
+    variant_ = merger_->AddVariant(&encoder_);
+  }
+
+  // Applies the packets [from, to) of the ring.
+  void Apply(const PacketRing& ring, size_t from, size_t to) {
+    for (size_t i = from; i < to;) {
+      shard_->BeginBatch(++now_ns_);
+      for (const size_t end = std::min(to, i + kDatagramsPerBatch); i < end; ++i) {
+        const absl::string_view payload = ring.Payload(ring.At(i));
+        // The ring is this program's own; the byte that Apply writes and puts back is its LF.
+        shard_->Apply({}, const_cast<char*>(payload.data()), payload.size());
+      }
+      shard_->EndBatch();
+    }
+  }
+  MergeStats Merge() { return merger_->Merge(++now_ns_); }
+  std::shared_ptr<const Snapshot> Render() { return merger_->Render(variant_); }
+  const Merger& merger() const { return *merger_; }
+
+ private:
+  Rules rules_;
+  FamilyTypes families_;
+  TextEncoder encoder_;
+  std::unique_ptr<Shard> shard_;
+  std::unique_ptr<Merger> merger_;
+  int variant_ = 0;
+  int64_t now_ns_ = 1;
+};
+
+double LinesOf(const Snapshot& snapshot) {
+  double lines = 0;
+  for (const auto& section : snapshot.sections) {
+    for (const PageBuffer& page : section) {
+      lines += static_cast<double>(std::count(page->begin(), page->end(), '\n'));
+    }
+  }
+  return lines;
+}
+
+std::string WorkloadJson(const std::string& name, int passes) {
+  absl::StatusOr<Workload> workload = WorkloadPreset(name);
+  if (!workload.ok()) {
+    std::fprintf(stderr, "no workload %s\n", name.c_str());
+    std::exit(2);
+  }
+  if (workload->series > 100'000) workload->ring_lines = 4 * uint64_t{workload->series};
+  const Plan plan = BuildPlan(*workload).value();
+  const PacketRing& ring = plan.rings[0];
+  const auto lines = static_cast<double>(ring.lines());
+
+  Subject subject;
+  const double first = Timed([&] { subject.Apply(ring, 0, ring.size()); }) / lines;
+  std::vector<double> applies;
+  for (int i = 0; i < passes; ++i) {
+    applies.push_back(Timed([&] { subject.Apply(ring, 0, ring.size()); }) / lines);
+  }
+  const double merge_new = Timed([&] { subject.Merge(); });
+  const auto series = static_cast<double>(subject.merger().series());
+  std::shared_ptr<const Snapshot> snapshot;
+  const double render_first = Timed([&] { snapshot = subject.Render(); });
+  const double exposed = LinesOf(*snapshot);
+  subject.Apply(ring, 0, ring.size());
+  const double merge_all = Timed([&] { subject.Merge(); });
+  const double render_all = Timed([&] { subject.Render(); });
+  const double render_none = Timed([&] { subject.Render(); });
+  // A hundredth of the series, wherever they lie.
+  subject.Apply(ring, 0, static_cast<size_t>(series / 100 * static_cast<double>(ring.size()) / lines));
+  MergeStats some;
+  const double merge_some = Timed([&] { some = subject.Merge(); });
+  return absl::StrFormat(
+      R"("%s":{"series":%.0f,"apply":%.1f,"apply_first":%.1f,"merge_new_ms":%.2f,)"
+      R"("merge_all_ms":%.2f,"merge_1_percent_ms":%.2f,"merge_1_percent_changed":%d,)"
+      R"("exposed_lines":%.0f,"render_first_ns_per_line":%.1f,"render_all_ns_per_line":%.1f,)"
+      R"("render_unchanged_ns_per_line":%.3f})",
+      name, series, Median(applies), first, merge_new / 1e6, merge_all / 1e6, merge_some / 1e6,
+      some.series_changed, exposed, render_first / exposed, render_all / exposed,
+      render_none / exposed);
+}
+
+}  // namespace
+}  // namespace tallyd::bench
+
+int main(int argc, char** argv) {
+  std::vector<std::string> workloads = {"W1", "W2", "W5"};
+  int passes = 7;
+  CLI::App app("What a shard and the merger cost in memory, ns of CPU per line");
+  app.add_option("--workload", workloads, "W1, W2, W4 or W5");
+  app.add_option("--passes", passes, "passes, of which the median counts");
+  CLI11_PARSE(app, argc, argv);
+  std::vector<std::string> parts;
+  for (const std::string& workload : workloads) {
+    parts.push_back(tallyd::bench::WorkloadJson(workload, passes));
+  }
+  std::printf("{%s}\n", absl::StrJoin(parts, ",").c_str());
+}
