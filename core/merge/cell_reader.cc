@@ -112,12 +112,26 @@ HistogramValue CellReader::Histogram(SeriesId series) {
     value.sum = base->second.sum;
   }
   table_->ForEachCell(series, [&](CellRef cell) {
-    const HistogramCell histogram(WordsOf(cell), layout);
-    histogram.AddBuckets(buckets_);
-    value.sum += histogram.sum();
+    ReadAtBatchBoundary(cell, layout);
+    for (size_t i = 0; i < buckets_.size(); ++i) buckets_[i] += cell_buckets_[i];
+    value.sum += cell_sum_;
   });
   value.buckets = buckets_;
   return value;
+}
+
+// So that the sum is that of the buckets. In a chunk that is written all the time it may be ahead or
+// behind by the events in flight; the count, being the sum of the buckets, never is.
+void CellReader::ReadAtBatchBoundary(CellRef cell, const HistogramLayout& layout) {
+  constexpr int kTries = 3;
+  ShardMemory& memory = (*shards_)[cell.shard].memory();
+  const HistogramCell histogram(WordsOf(cell), layout);
+  ReadCleanCut(memory.header().epoch,
+               memory.chunks()[cell.slot / ShardMemory::kSlotsPerChunk].stamp, kTries, [&] {
+                 cell_buckets_.assign(buckets_.size(), 0);
+                 histogram.AddBuckets(cell_buckets_);
+                 cell_sum_ = histogram.sum();
+               });
 }
 
 void CellReader::PrefetchCell(const SeriesRecord& record) const {

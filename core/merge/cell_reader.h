@@ -61,12 +61,16 @@ class CellReader {
     return rules_->layouts()[table_->family_of(series).layout];
   }
 
+  void ReadAtBatchBoundary(CellRef cell, const HistogramLayout& layout);
+
   const SeriesTable* table_;
   std::vector<ShardReader>* shards_;
   const Rules* rules_;
   absl::flat_hash_map<SeriesId, Base> bases_;
   absl::flat_hash_map<SeriesId, SharedGauge> shared_gauges_;
-  std::vector<uint64_t> buckets_;
+  std::vector<uint64_t> buckets_;       // of the series
+  std::vector<uint64_t> cell_buckets_;  // of one cell
+  double cell_sum_ = 0;
 };
 
 }  // namespace tallyd

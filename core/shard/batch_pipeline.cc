@@ -14,21 +14,51 @@ BatchPipeline::BatchPipeline(uint64_t hash_seed, SeriesSlots* slots, ShardMemory
       cells_(memory->cells()) {}
 
 void BatchPipeline::Flush() {
-  // Samples that Resolve adds keys for may not grow the group; the size is settled here.
-  const size_t size = size_;
-  for (size_t i = 0; i < size; ++i) Locate(group_[i]);
-  for (size_t i = 0; i < size; ++i) Resolve(&group_[i]);
-  for (size_t i = 0; i < size; ++i) Apply(group_[i]);
+  for (size_t i = 0; i < size_; ++i) Locate(&group_[i]);
+  for (size_t i = 0; i < size_; ++i) {
+    Resolve(&group_[i]);
+    Queue& queue = queues_[static_cast<size_t>(group_[i].entry.action)];
+    queue.places[queue.size++] = static_cast<uint8_t>(i);
+  }
   size_ = 0;
+  ApplyEach(Action::kCount, [this](const Pending& pending) {
+    if (!ApplyCounter(pending)) CountDrop(DropReason::kNegativeCounter);
+  });
+  ApplyEach(Action::kSetGauge, [this](const Pending& pending) { ApplyGauge(pending); });
+  ApplyEach(Action::kObserve,
+            [this](const Pending& pending) { ApplyObservation(pending, pending.value); });
+  ApplyEach(Action::kObserveMillis,
+            [this](const Pending& pending) { ApplyObservation(pending, pending.value / 1000); });
+  ApplyEach(Action::kAddMember, [this](const Pending& pending) {
+    SetCell(pending.cell).Add(SetCell::HashMember(pending.member, hash_seed_), now_ns_);
+    CountApplied(pending);
+  });
+  Queue& refused = queues_[static_cast<size_t>(Action::kRefuse)];
+  for (size_t i = 0; i < refused.size; ++i) {
+    CountDrop(static_cast<DropReason>(group_[refused.places[i]].entry.target));
+  }
+  refused.size = 0;
 }
 
-void BatchPipeline::Locate(const Pending& pending) {
-  const KeyEntry& entry = keys_->First(pending.hash);
-  if (entry.hash != pending.hash) return;
-  const char* const key = memory_->KeyAt(entry.key);
+template <class Apply>
+void BatchPipeline::ApplyEach(Action action, Apply&& apply) {
+  Queue& queue = queues_[static_cast<size_t>(action)];
+  for (size_t i = 0; i < queue.size; ++i) {
+    const Pending& pending = group_[queue.places[i]];
+    pending.chunk->stamp.Touch(batch_);
+    apply(pending);
+  }
+  queue.size = 0;
+}
+
+// The entry is copied: adding keys moves the table, but never changes an entry.
+void BatchPipeline::Locate(Pending* pending) {
+  pending->entry = keys_->FirstOfHash(pending->hash);
+  if (pending->entry.IsEmpty()) return;
+  const char* const key = memory_->KeyAt(pending->entry.key);
   __builtin_prefetch(key);
   __builtin_prefetch(key + 64);
-  __builtin_prefetch(&chunks_[entry.target / ShardMemory::kSlotsPerChunk]);
+  __builtin_prefetch(&chunks_[pending->entry.target / ShardMemory::kSlotsPerChunk]);
 }
 
 void BatchPipeline::Resolve(Pending* pending) {
@@ -41,71 +71,47 @@ void BatchPipeline::Resolve(Pending* pending) {
            (pending->tags_size == 0 ||
             EqualBytes(key + pending->name_size + 1, pending->tags, pending->tags_size));
   };
-  KeyEntry entry;
-  if (const KeyEntry* found = keys_->Find(pending->hash, same)) {
-    entry = *found;
-  } else {
-    entry = slots_->AddKey({pending->type, std::string_view(pending->name, pending->name_size),
-                            std::string_view(pending->tags, pending->tags_size)},
-                           pending->hash);
+  KeyEntry& entry = pending->entry;
+  if (entry.IsEmpty() || !same(entry)) {
+    if (const KeyEntry* found = keys_->Find(pending->hash, same)) {
+      entry = *found;
+    } else {
+      entry = slots_->AddKey({pending->type, std::string_view(pending->name, pending->name_size),
+                              std::string_view(pending->tags, pending->tags_size)},
+                             pending->hash);
+    }
   }
-  pending->action = entry.action;
-  pending->target = entry.target;
   if (entry.action == Action::kRefuse) return;
-  if (entry.repairs) {
-    const SeriesSlots::Repairs repairs = slots_->RepairsOf(entry);
-    counts_.repaired[static_cast<size_t>(RepairReason::kBadTag)] += repairs.bad_tags;
-    counts_.repaired[static_cast<size_t>(RepairReason::kOverriddenLabel)] +=
-        repairs.overridden_labels;
-  }
   pending->chunk = &chunks_[entry.target / ShardMemory::kSlotsPerChunk];
   pending->cell = cells_ + pending->chunk->cells +
                   uint64_t{entry.target % ShardMemory::kSlotsPerChunk} * pending->chunk->cell_words;
   __builtin_prefetch(pending->cell, 1);
 }
 
-void BatchPipeline::Apply(const Pending& pending) {
-  if (pending.action == Action::kRefuse) return CountDrop(static_cast<DropReason>(pending.target));
-  pending.chunk->stamp.Touch(batch_);
-  switch (pending.action) {
-    case Action::kCount:
-      if (!ApplyCounter(pending)) return CountDrop(DropReason::kNegativeCounter);
-      break;
-    case Action::kSetGauge:
-      ApplyGauge(pending);
-      break;
-    case Action::kObserve:
-      ApplyObservation(pending, pending.value);
-      break;
-    case Action::kObserveMillis:
-      ApplyObservation(pending, pending.value / 1000);
-      break;
-    case Action::kAddMember:
-      SetCell(pending.cell).Add(SetCell::HashMember(pending.member, hash_seed_), now_ns_);
-      break;
-    case Action::kNone:
-    case Action::kRefuse:
-    case Action::kErased:
-      return;
-  }
-  // Histograms and sets note the time of each sample anyway.
-  if (pending.chunk->cell_class.expires() &&
-      (pending.action == Action::kCount || pending.action == Action::kSetGauge)) {
-    StoreWord(pending.cell[pending.chunk->cell_words - 1], static_cast<uint64_t>(now_ns_));
-  }
+void BatchPipeline::CountApplied(const Pending& pending) {
   ++counts_.applied;
-  if ((pending.bad_rates | pending.unknown_sections) != 0) CountRepairs(pending);
+  if ((pending.bad_rates | pending.unknown_sections) != 0 || pending.entry.repairs) {
+    CountRepairs(pending);
+  }
+}
+
+// Histograms and sets note the time of each sample anyway.
+void BatchPipeline::NoteTime(const Pending& pending) {
+  if (!pending.chunk->cell_class.expires()) return;
+  StoreWord(pending.cell[pending.chunk->cell_words - 1], static_cast<uint64_t>(now_ns_));
 }
 
 bool BatchPipeline::ApplyCounter(const Pending& pending) {
   CounterCell cell(pending.cell);
   if (pending.is_integer && pending.rate == 1) {
     cell.Add(pending.integer);
-    return true;
+  } else {
+    const double amount = pending.value / pending.rate;
+    if (!(amount >= 0)) return false;  // minus zero is zero
+    cell.Add(amount);
   }
-  const double amount = pending.value / pending.rate;
-  if (!(amount >= 0)) return false;  // minus zero is zero
-  cell.Add(amount);
+  NoteTime(pending);
+  CountApplied(pending);
   return true;
 }
 
@@ -116,6 +122,8 @@ void BatchPipeline::ApplyGauge(const Pending& pending) {
   } else {
     cell.Set(pending.value, now_ns_);
   }
+  NoteTime(pending);
+  CountApplied(pending);
 }
 
 void BatchPipeline::ApplyObservation(const Pending& pending, double value) {
@@ -125,11 +133,16 @@ void BatchPipeline::ApplyObservation(const Pending& pending, double value) {
   } else {
     cell.ObserveSampled(value, pending.rate, now_ns_);
   }
+  CountApplied(pending);
 }
 
 void BatchPipeline::CountRepairs(const Pending& pending) {
   counts_.repaired[static_cast<size_t>(RepairReason::kBadSampleRate)] += pending.bad_rates;
   counts_.repaired[static_cast<size_t>(RepairReason::kUnknownSection)] += pending.unknown_sections;
+  if (!pending.entry.repairs) return;
+  const SeriesSlots::Repairs repairs = slots_->RepairsOf(pending.entry);
+  counts_.repaired[static_cast<size_t>(RepairReason::kBadTag)] += repairs.bad_tags;
+  counts_.repaired[static_cast<size_t>(RepairReason::kOverriddenLabel)] += repairs.overridden_labels;
 }
 
 void BatchPipeline::AddCountsTo(Ledger* ledger) {

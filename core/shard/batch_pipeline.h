@@ -75,12 +75,11 @@ class BatchPipeline {
     uint16_t name_size;
     uint16_t tags_size;
     SampleType type;
-    Action action;
     bool is_change;
     bool is_integer;
     uint8_t bad_rates;
     uint16_t unknown_sections;
-    uint32_t target;
+    KeyEntry entry;  // the first of the key's hash; then the key's
     CellWord* cell;
     ChunkHead* chunk;
     double value;
@@ -95,12 +94,24 @@ class BatchPipeline {
     std::array<uint64_t, kRepairReasons> repaired{};
   };
 
-  void Locate(const Pending& pending);
+  // The samples of a group to be treated alike, in their order. Going through them action by action
+  // spares a mispredicted branch a sample; samples of one series stay in order, since a key has one
+  // action and those of a timer commute.
+  struct Queue {
+    size_t size = 0;
+    std::array<uint8_t, kGroup> places;
+  };
+  static constexpr size_t kActions = static_cast<size_t>(Action::kErased);
+
+  void Locate(Pending* pending);
   void Resolve(Pending* pending);
-  void Apply(const Pending& pending);
+  template <class Apply>
+  void ApplyEach(Action action, Apply&& apply);
   bool ApplyCounter(const Pending& pending);
   void ApplyGauge(const Pending& pending);
   void ApplyObservation(const Pending& pending, double value);
+  void NoteTime(const Pending& pending);
+  void CountApplied(const Pending& pending);
   void CountRepairs(const Pending& pending);
 
   uint64_t hash_seed_;
@@ -112,6 +123,7 @@ class BatchPipeline {
 
   size_t size_ = 0;
   std::array<Pending, kGroup> group_;
+  std::array<Queue, kActions> queues_;
 
   uint64_t batch_ = 0;
   int64_t now_ns_ = 0;

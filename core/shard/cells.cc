@@ -20,27 +20,42 @@ void AddCount(CellWord& word, uint64_t n) {
 }
 
 // For each schema above zero, the upper bounds of the buckets within [0.5, 1).
-using OctaveBounds = std::array<std::vector<double>, Window::kMaxSchema + 1>;
+struct OctaveBounds {
+  // The leading bits of a fraction tell its bucket but for one comparison, as long as the buckets
+  // are wider than the steps of those bits.
+  static constexpr int kStepBits = 7;
+  static constexpr int kMaxSteppedSchema = 6;
 
-OctaveBounds MakeOctaveBounds() {
-  OctaveBounds bounds;
-  for (int schema = 1; schema <= Window::kMaxSchema; ++schema) {
-    const int buckets = 1 << schema;
-    for (int i = 0; i < buckets; ++i) {
-      bounds[static_cast<size_t>(schema)].push_back(std::exp2(i / static_cast<double>(buckets) - 1));
+  OctaveBounds() {
+    for (int schema = 1; schema <= Window::kMaxSchema; ++schema) {
+      std::vector<double>& level = bounds[static_cast<size_t>(schema)];
+      const int buckets = 1 << schema;
+      for (int i = 0; i < buckets; ++i) {
+        level.push_back(std::exp2(i / static_cast<double>(buckets) - 1));
+      }
+      level.push_back(1);  // no fraction is above it
+      if (schema > kMaxSteppedSchema) continue;
+      for (int step = 0; step < 1 << kStepBits; ++step) {
+        const double lowest = 0.5 + step / static_cast<double>(2 << kStepBits);
+        steps[static_cast<size_t>(schema)][static_cast<size_t>(step)] = static_cast<uint8_t>(
+            std::lower_bound(level.begin(), level.end(), lowest) - level.begin());
+      }
     }
   }
-  return bounds;
-}
 
-int32_t PlaceInOctave(double fraction, int schema) {
-  static const OctaveBounds kBounds = MakeOctaveBounds();
-  const std::vector<double>& bounds = kBounds[static_cast<size_t>(schema)];
-  if (schema <= 4) {
-    // Few enough to compare with all of them, without a branch to mispredict.
-    int32_t below = 0;
-    for (const double bound : bounds) below += bound < fraction ? 1 : 0;
-    return below;
+  std::array<std::vector<double>, Window::kMaxSchema + 1> bounds;
+  std::array<std::array<uint8_t, 1 << kStepBits>, kMaxSteppedSchema + 1> steps{};
+};
+
+const OctaveBounds kOctave;
+
+int32_t PlaceInOctave(uint64_t mantissa, int schema) {
+  const double fraction = std::bit_cast<double>(mantissa | uint64_t{1022} << 52);
+  const std::vector<double>& bounds = kOctave.bounds[static_cast<size_t>(schema)];
+  if (schema <= OctaveBounds::kMaxSteppedSchema) {
+    const auto place = kOctave.steps[static_cast<size_t>(schema)]
+                                    [mantissa >> (52 - OctaveBounds::kStepBits)];
+    return place + (bounds[place] < fraction ? 1 : 0);
   }
   return static_cast<int32_t>(std::lower_bound(bounds.begin(), bounds.end(), fraction) -
                               bounds.begin());
@@ -74,8 +89,7 @@ int32_t Window::BucketOf(double value, int schema) {
   const int exponent = static_cast<int>(bits >> 52) - 1022;
   const uint64_t mantissa = bits & ((uint64_t{1} << 52) - 1);
   if (schema > 0) {
-    const double fraction = std::bit_cast<double>(mantissa | uint64_t{1022} << 52);
-    return (exponent - 1) * (1 << schema) + PlaceInOctave(fraction, schema);
+    return (exponent - 1) * (1 << schema) + PlaceInOctave(mantissa, schema);
   }
   const int32_t octave = mantissa == 0 ? exponent - 1 : exponent;
   const int shift = -schema;
@@ -136,7 +150,9 @@ void HistogramCell::Reach(int32_t bucket, Window::Header* header) {
   if (halvings > 0) HalveResolution(header, halvings);
   header->lowest = lowest;
   header->highest = highest;
-  StoreWord(words_[3], Window::Pack(*header));
+  // Release, although nothing but this word changed: a relaxed store would head no release sequence,
+  // and who reads it after a rewrite must still see what was rewritten.
+  words_[3].Store(Window::Pack(*header), std::memory_order_release);
 }
 
 // The one place where window buckets go down. Readers must not mix old and new places, so the

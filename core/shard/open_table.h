@@ -32,7 +32,9 @@ class OpenTable {
 
   // Where the search for `hash` begins.
   void Prefetch(uint32_t hash) const { __builtin_prefetch(&current_.at(hash)); }
-  const Entry& First(uint32_t hash) const { return current_.at(hash); }
+  // The first entry with this hash, by value; an empty one if there is none, or it is still to be
+  // moved. A guess that costs no comparison: the caller checks it.
+  Entry FirstOfHash(uint32_t hash) const { return current_.FirstOfHash(hash); }
 
   // The entry with this hash of which `equal(entry)` holds, or null. Valid until the next Insert or
   // Step.
@@ -105,6 +107,12 @@ class OpenTable {
     size_t bytes() const { return capacity() * sizeof(Entry); }
     const Entry& at(uint32_t hash) const { return entries_[hash & mask_]; }
     const Entry& operator[](size_t place) const { return entries_[place]; }
+
+    Entry FirstOfHash(uint32_t hash) const {
+      size_t place = hash & mask_;
+      while (!entries_[place].IsEmpty() && entries_[place].hash != hash) place = (place + 1) & mask_;
+      return entries_[place].IsErased() ? Entry{} : entries_[place];
+    }
 
     template <class Equal>
     Entry* Find(uint32_t hash, Equal&& equal) {

@@ -10,8 +10,10 @@
 
 #include <emmintrin.h>
 
+#include <array>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 
 #include "core/wire/number.h"
 #include "core/wire/sample.h"
@@ -19,18 +21,26 @@
 namespace tallyd {
 namespace wire_internal {
 
-// Finds `a` or `b` from `p` on, 16 bytes at a time; one of them must be there. `high` collects bytes
-// with the top bit set, of up to 15 bytes past the find as well: it may say too much, never too
-// little.
-inline const char* FindEither(const char* p, char a, char b, int* high) {
+// Finds `a` or `b` from `p` on; one of them must be there. Sets `*high` if a byte before it has its
+// top bit set. Whole blocks of 64 bytes: most names and tags end within the first, so that the loop
+// is a branch that is always predicted.
+inline const char* FindEither(const char* p, char a, char b, bool* high) {
   const __m128i va = _mm_set1_epi8(a);
   const __m128i vb = _mm_set1_epi8(b);
-  for (;; p += 16) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    *high |= _mm_movemask_epi8(bytes);
-    const int found =
-        _mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(bytes, va), _mm_cmpeq_epi8(bytes, vb)));
-    if (found != 0) return p + std::countr_zero(static_cast<unsigned>(found));
+  for (;; p += 64) {
+    uint64_t found = 0;
+    uint64_t tops = 0;
+    for (int i = 0; i < 4; ++i) {
+      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * 16));
+      const __m128i hits = _mm_or_si128(_mm_cmpeq_epi8(bytes, va), _mm_cmpeq_epi8(bytes, vb));
+      found |= static_cast<uint64_t>(static_cast<unsigned>(_mm_movemask_epi8(hits))) << (i * 16);
+      tops |= static_cast<uint64_t>(static_cast<unsigned>(_mm_movemask_epi8(bytes))) << (i * 16);
+    }
+    if (found != 0) {
+      *high |= (tops & (found - 1) & ~found) != 0;
+      return p + std::countr_zero(found);
+    }
+    *high |= tops != 0;
   }
 }
 
@@ -39,6 +49,30 @@ struct SmallDecimal {
   int count = 0;         // of digits
   int after_point = 0;
 };
+
+// Up to seven digits and then something else, as nearly every value is, without a loop to
+// mispredict. Returns null if that is not what stands there.
+inline const char* ReadFewDigits(const char* p, SmallDecimal* decimal) {
+  static_assert(std::endian::native == std::endian::little);
+  uint64_t bytes;
+  std::memcpy(&bytes, p, sizeof(bytes));
+  // A byte is a digit if its high half is 3 and stays so with 6 added. The lowest byte that is none
+  // is exact; carries can only spoil those above it.
+  const uint64_t others = ((bytes & 0xf0f0f0f0f0f0f0f0u) ^ 0x3030303030303030u) |
+                          (((bytes + 0x0606060606060606u) & 0xf0f0f0f0f0f0f0f0u) ^ 0x3030303030303030u);
+  if (others == 0) return nullptr;
+  const int count = std::countr_zero(others) / 8;
+  if (count == 0) return nullptr;
+  // The digits to the top, zeros below: 8 digits, then pairs, fours and all at once.
+  uint64_t digits = (bytes - 0x3030303030303030u) << (64 - count * 8);
+  digits = (digits * 10 + (digits >> 8)) & 0x00ff00ff00ff00ffu;
+  digits = (digits * 100 + (digits >> 16)) & 0x0000ffff0000ffffu;
+  digits = (digits * 10000 + (digits >> 32)) & 0xffffffffu;
+  decimal->digits = digits;
+  decimal->count = count;
+  decimal->after_point = 0;
+  return p + count;
+}
 
 // Digits with at most one point among them. Up to 15 digits are exact as a double, and so is their
 // quotient by a power of ten up to 10^22, correctly rounded.
@@ -70,6 +104,18 @@ inline double ValueOf(const SmallDecimal& decimal) {
   return decimal.after_point == 0 ? digits : digits / kExactPowersOfTen[decimal.after_point];
 }
 
+constexpr std::array<SampleType, 256> MakeTypes() {
+  std::array<SampleType, 256> types{};
+  types['c'] = SampleType::kCounter;
+  types['g'] = SampleType::kGauge;
+  types['m'] = SampleType::kTimer;
+  types['h'] = SampleType::kHistogram;
+  types['d'] = SampleType::kHistogram;
+  return types;
+}
+// By the first character; sets, whose values are no numbers, are not among them.
+inline constexpr std::array<SampleType, 256> kTypeOf = MakeTypes();
+
 // The end of the line if `p` stands at LF or CR LF, else null.
 inline const char* LineEnd(const char* p) {
   if (*p == '\n') return p;
@@ -82,7 +128,7 @@ inline const char* LineEnd(const char* p) {
 // Returns the LF, or null if LineParser must read the line.
 inline const char* ParseLineFast(const char* line_untrusted, Sample* sample) {
   using namespace wire_internal;
-  int high = 0;
+  bool high = false;
   const char* p = FindEither(line_untrusted, ':', '\n', &high);
   if (*p != ':' || p == line_untrusted) return nullptr;
   sample->name = {line_untrusted, static_cast<size_t>(p - line_untrusted)};
@@ -92,33 +138,22 @@ inline const char* ParseLineFast(const char* line_untrusted, Sample* sample) {
   sample->is_signed = negative || *p == '+';
   p += sample->is_signed ? 1 : 0;
   SmallDecimal value;
-  p = ReadSmallDecimal(p, &value);
-  if (!IsExact(value) || *p != '|') return nullptr;
+  const char* after = ReadFewDigits(p, &value);
+  if (after == nullptr || *after != '|') {
+    after = ReadSmallDecimal(p, &value);
+    if (!IsExact(value) || *after != '|') return nullptr;
+  }
+  p = after;
   const double magnitude = ValueOf(value);
   sample->value = negative ? -magnitude : magnitude;
   sample->integer = value.digits;
   sample->is_integer = value.after_point == 0 && !negative;
 
-  switch (p[1]) {
-    case 'c':
-      sample->type = SampleType::kCounter;
-      break;
-    case 'g':
-      sample->type = SampleType::kGauge;
-      break;
-    case 'm':
-      sample->type = SampleType::kTimer;
-      if (p[2] != 's') return nullptr;
-      ++p;
-      break;
-    case 'h':
-    case 'd':
-      sample->type = SampleType::kHistogram;
-      break;
-    default:
-      return nullptr;
-  }
-  p += 2;
+  // By table: types come in any order, so branches on them would be mispredicted.
+  const bool millis = p[1] == 'm';
+  sample->type = kTypeOf[static_cast<unsigned char>(p[1])];
+  if (sample->type == SampleType{} || (millis && p[2] != 's')) return nullptr;
+  p += millis ? 3 : 2;
 
   sample->rate = 1;
   if (*p == '|' && p[1] == '@') {
@@ -140,7 +175,7 @@ inline const char* ParseLineFast(const char* line_untrusted, Sample* sample) {
     p = LineEnd(p);
     if (p == nullptr) return nullptr;
   }
-  if (high != 0) return nullptr;
+  if (high) return nullptr;
   sample->bad_rates = 0;
   sample->unknown_sections = 0;
   return p;
