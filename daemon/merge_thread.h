@@ -15,21 +15,34 @@
 namespace tallyd {
 
 // Starts a thread that owns `merger` and merges every `interval`. Thread-safe.
+//
+// Each turn of the thread takes all requests that wait and serves them together: at most one merge,
+// then at most one rendering of each variant asked for. A merge that began after a request arrived
+// is fresh enough for it however long it took, so requests never chase one another.
 class MergeThread {
  public:
   using Done = std::function<void(std::shared_ptr<const Snapshot>)>;
+  // Called on the merger thread after every merge.
+  using Observer = std::function<void(absl::Duration, const MergeStats&)>;
+
+  // Rendered pages of a format that nobody asked for during this time are given back.
+  static constexpr absl::Duration kForgetAfter = absl::Minutes(5);
 
   MergeThread(std::unique_ptr<Merger> merger, absl::Duration interval);
-  ~MergeThread();  // stops and joins
+  // Stops and joins. Requests that still wait get a null snapshot.
+  ~MergeThread();
   MergeThread(const MergeThread&) = delete;
   MergeThread& operator=(const MergeThread&) = delete;
 
-  // Any thread. Calls `done` on the merger thread with a snapshot not older than `max_age`, merging
-  // and rendering first if it must. Requests that wait together share one merge and one rendering.
+  // Any thread. Calls `done` on the merger thread with a snapshot not older than `max_age` at the
+  // time of the call, merging and rendering first if it must. `done` must not wait for this class.
   void Request(TextFormat format, ContentCoding coding, absl::Duration max_age, Done done);
 
-  // Any thread. Runs a merge now and returns when it is done.
+  // Any thread but the merger's. Runs a merge now and returns when it is done.
   void MergeNow();
+
+  // Any thread. Replaces the observer; when it returns the former one is not running any more.
+  void SetObserver(Observer observer);
 
   // Any thread: for the own metrics.
   struct Status {
@@ -38,7 +51,7 @@ class MergeThread {
     uint64_t families = 0;
     absl::Duration last_merge_duration;
     absl::Duration total_merge_duration;
-    int64_t last_merge_ns = 0;  // monotonic clock; 0 before the first
+    int64_t last_merge_ns = 0;  // monotonic clock, when it began; 0 before the first
     MergeStats last;
   };
   Status status() const;

@@ -1,0 +1,245 @@
+#include "daemon/merge_thread.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "daemon/clock.h"
+
+namespace tallyd {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+// The variants: two formats in two codings.
+constexpr size_t kVariants = 4;
+
+size_t VariantIndex(TextFormat format, ContentCoding coding) {
+  return (format == TextFormat::kOpenMetrics100 ? 2u : 0u) +
+         (coding == ContentCoding::kGzip ? 1u : 0u);
+}
+
+// libstdc++'s steady clock is the monotonic one.
+SteadyClock::time_point TimePoint(int64_t monotonic_ns) {
+  return SteadyClock::time_point(std::chrono::nanoseconds(monotonic_ns));
+}
+
+}  // namespace
+
+// Invariant: `merger_`, `variants_` and what else has no mutex are the merger thread's alone; what
+// `mu_` guards is changed under it for moments only, never across a merge or a rendering.
+//
+// The standard mutex and not absl's: absl waits by the wall clock, and a clock that is set back by
+// an hour would stop merging for an hour.
+class MergeThread::Impl {
+ public:
+  Impl(std::unique_ptr<Merger> merger, absl::Duration interval)
+      : merger_(std::move(merger)),
+        interval_ns_(std::max<int64_t>(1, absl::ToInt64Nanoseconds(interval))) {
+    RegisterVariants();
+    thread_ = std::thread([this] { Run(); });
+  }
+
+  ~Impl() {
+    {
+      const std::lock_guard lock(mu_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    merged_.notify_all();
+    thread_.join();
+  }
+
+  void Request(size_t variant, absl::Duration max_age, Done done) {
+    const int64_t oldest =
+        max_age == absl::InfiniteDuration() ? 0 : MonotonicNs() - absl::ToInt64Nanoseconds(max_age);
+    {
+      const std::lock_guard lock(mu_);
+      waiting_.push_back({.variant = variant, .oldest_ns = oldest, .done = std::move(done)});
+    }
+    wake_.notify_one();
+  }
+
+  void MergeNow() {
+    std::unique_lock lock(mu_);
+    // The merge that may be running began before this call and need not show what came before it.
+    const uint64_t wanted = merges_begun_ + 1;
+    wanted_merges_ = std::max(wanted_merges_, wanted);
+    wake_.notify_one();
+    merged_.wait(lock, [&] { return stopping_ || status_.merges >= wanted; });
+  }
+
+  void SetObserver(Observer observer) {
+    const std::lock_guard lock(observer_mu_);
+    observer_ = std::move(observer);
+  }
+
+  Status status() const {
+    const std::lock_guard lock(mu_);
+    return status_;
+  }
+
+ private:
+  struct Waiting {
+    size_t variant = 0;
+    int64_t oldest_ns = 0;  // the merge must have begun then or later
+    Done done;
+  };
+
+  struct Variant {
+    TextEncoder encoder;
+    int index = 0;                             // the merger's name for it
+    int64_t asked_ns = 0;                      // when it was last asked for
+    bool has_pages = false;                    // the merger keeps pages for it
+    std::shared_ptr<const Snapshot> snapshot;  // of the last merge, once rendered
+  };
+
+  void RegisterVariants() {
+    for (const TextFormat format : {TextFormat::kPrometheus004, TextFormat::kOpenMetrics100}) {
+      for (const ContentCoding coding : {ContentCoding::kIdentity, ContentCoding::kGzip}) {
+        variants_[VariantIndex(format, coding)] = std::make_unique<Variant>(
+            Variant{.encoder = TextEncoder(format, coding), .snapshot = {}});
+      }
+    }
+    for (const auto& variant : variants_) variant->index = merger_->AddVariant(&variant->encoder);
+  }
+
+  void Run() {
+    pthread_setname_np(pthread_self(), "merger");
+    int64_t due_ns = MonotonicNs() + interval_ns_;
+    std::vector<Waiting> requests;
+    while (WaitForWork(due_ns, &requests)) {
+      const bool due = MonotonicNs() >= due_ns;
+      if (due || MustMergeFor(requests)) Merge();
+      Serve(&requests);
+      ForgetUnusedPages();
+      if (due) due_ns = NextDue(due_ns);
+    }
+    for (const Waiting& request : requests) request.done(nullptr);
+  }
+
+  // Waits until there is something to do and takes the requests over. False: stop.
+  bool WaitForWork(int64_t due_ns, std::vector<Waiting>* requests) {
+    std::unique_lock lock(mu_);
+    wake_.wait_until(lock, TimePoint(due_ns), [this] {
+      return stopping_ || !waiting_.empty() || wanted_merges_ > status_.merges;
+    });
+    requests->clear();
+    requests->swap(waiting_);
+    return !stopping_;
+  }
+
+  // The next beat of the timer. Beats that a long turn has missed are left out rather than made up
+  // for, and the others keep to the times they would have had.
+  int64_t NextDue(int64_t due_ns) const {
+    const int64_t late = std::max<int64_t>(0, MonotonicNs() - due_ns);
+    return due_ns + (late / interval_ns_ + 1) * interval_ns_;
+  }
+
+  bool MustMergeFor(const std::vector<Waiting>& requests) {
+    const std::lock_guard lock(mu_);
+    if (status_.merges == 0 || wanted_merges_ > status_.merges) return true;
+    return std::any_of(requests.begin(), requests.end(), [this](const Waiting& request) {
+      return request.oldest_ns > status_.last_merge_ns;
+    });
+  }
+
+  void Merge() {
+    {
+      const std::lock_guard lock(mu_);
+      ++merges_begun_;
+    }
+    const int64_t begin_ns = MonotonicNs();
+    const MergeStats stats = merger_->Merge(begin_ns);
+    const absl::Duration took = absl::Nanoseconds(MonotonicNs() - begin_ns);
+    // They show the merge before, and would keep its pages in memory.
+    for (const auto& variant : variants_) variant->snapshot.reset();
+    Publish(begin_ns, took, stats);
+    const std::lock_guard lock(observer_mu_);
+    if (observer_) observer_(took, stats);
+  }
+
+  void Publish(int64_t begin_ns, absl::Duration took, const MergeStats& stats) {
+    {
+      const std::lock_guard lock(mu_);
+      ++status_.merges;
+      status_.series = merger_->series();
+      status_.families = merger_->families();
+      status_.last_merge_duration = took;
+      status_.total_merge_duration += took;
+      status_.last_merge_ns = begin_ns;
+      status_.last = stats;
+    }
+    merged_.notify_all();
+  }
+
+  void Serve(std::vector<Waiting>* requests) {
+    for (const Waiting& request : *requests) {
+      Variant& variant = *variants_[request.variant];
+      if (variant.snapshot == nullptr) variant.snapshot = merger_->Render(variant.index);
+      variant.has_pages = true;
+      variant.asked_ns = MonotonicNs();
+      request.done(variant.snapshot);
+    }
+    requests->clear();
+  }
+
+  void ForgetUnusedPages() {
+    const int64_t forget_before = MonotonicNs() - absl::ToInt64Nanoseconds(kForgetAfter);
+    for (const auto& variant : variants_) {
+      if (!variant->has_pages || variant->asked_ns >= forget_before) continue;
+      variant->snapshot.reset();
+      merger_->ForgetPages(variant->index);
+      variant->has_pages = false;
+    }
+  }
+
+  // Merger thread, once it runs.
+  const std::unique_ptr<Merger> merger_;
+  const int64_t interval_ns_;
+  std::array<std::unique_ptr<Variant>, kVariants> variants_;
+
+  // Guarded by mu_.
+  mutable std::mutex mu_;
+  std::condition_variable wake_;    // the merger thread waits
+  std::condition_variable merged_;  // callers of MergeNow wait
+  std::vector<Waiting> waiting_;
+  uint64_t merges_begun_ = 0;
+  uint64_t wanted_merges_ = 0;  // merge until so many are done
+  bool stopping_ = false;
+  Status status_;
+
+  // Guards observer_ and is held while it runs.
+  std::mutex observer_mu_;
+  Observer observer_;
+
+  std::thread thread_;
+};
+
+MergeThread::MergeThread(std::unique_ptr<Merger> merger, absl::Duration interval)
+    : impl_(std::make_unique<Impl>(std::move(merger), interval)) {}
+
+MergeThread::~MergeThread() = default;
+
+void MergeThread::Request(TextFormat format, ContentCoding coding, absl::Duration max_age,
+                          Done done) {
+  impl_->Request(VariantIndex(format, coding), max_age, std::move(done));
+}
+
+void MergeThread::MergeNow() { impl_->MergeNow(); }
+
+void MergeThread::SetObserver(Observer observer) { impl_->SetObserver(std::move(observer)); }
+
+MergeThread::Status MergeThread::status() const { return impl_->status(); }
+
+}  // namespace tallyd

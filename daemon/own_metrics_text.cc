@@ -1,0 +1,152 @@
+#include "daemon/own_metrics_text.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tallyd {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+// `a="b",c="d"`, sorted by name.
+std::string RenderLabels(const ClientMetric& metric) {
+  std::vector<ClientMetric::Label> labels = metric.label;
+  std::sort(labels.begin(), labels.end());
+  std::string rendered;
+  for (const ClientMetric::Label& label : labels) {
+    if (!rendered.empty()) rendered.push_back(',');
+    rendered.append(label.name).append("=\"");
+    AppendEscapedLabelValue(label.value, &rendered);
+    rendered.push_back('"');
+  }
+  return rendered;
+}
+
+CounterValue ToCounterValue(double value) {
+  constexpr double kEndOfIntegers = 9223372036854775808.0;  // 2^63
+  if (!(value >= 0 && value < kEndOfIntegers)) return {.whole = 0, .rest = value};
+  const auto whole = static_cast<uint64_t>(value);
+  return {.whole = whole, .rest = value - static_cast<double>(whole)};
+}
+
+// A histogram as our encoder takes it, and the memory for that.
+struct HistogramParts {
+  std::vector<double> bounds;
+  std::vector<std::string> les;
+  std::vector<uint64_t> buckets;
+};
+
+// prometheus-cpp's buckets are cumulative and end with +Inf.
+HistogramParts ToParts(const ClientMetric::Histogram& histogram) {
+  HistogramParts parts;
+  uint64_t below = 0;
+  for (const ClientMetric::Bucket& bucket : histogram.bucket) {
+    if (std::isinf(bucket.upper_bound)) continue;
+    parts.bounds.push_back(bucket.upper_bound);
+    AppendValue(bucket.upper_bound, &parts.les.emplace_back());
+    parts.buckets.push_back(bucket.cumulative_count - below);
+    below = bucket.cumulative_count;
+  }
+  parts.buckets.push_back(histogram.sample_count - below);
+  return parts;
+}
+
+void AppendHistogram(const TextEncoder& encoder, const FamilyView& family, std::string_view labels,
+                     const ClientMetric::Histogram& histogram, std::string* out) {
+  const HistogramParts parts = ToParts(histogram);
+  encoder.Histogram(family, labels,
+                    {.bounds = parts.bounds,
+                     .les = parts.les,
+                     .buckets = parts.buckets,
+                     .sum = histogram.sample_sum},
+                    out);
+}
+
+// The types that aggregates do not have: a line of `name`, which may carry one more label.
+void AppendLine(std::string_view name, const std::string& labels, double value, std::string* out) {
+  out->append(name);
+  if (!labels.empty()) out->append("{").append(labels).append("}");
+  out->push_back(' ');
+  AppendValue(value, out);
+  out->push_back('\n');
+}
+
+void AppendSummary(const std::string& name, const std::string& labels,
+                   const ClientMetric::Summary& summary, std::string* out) {
+  for (const ClientMetric::Quantile& quantile : summary.quantile) {
+    std::string with_quantile = labels.empty() ? "quantile=\"" : labels + ",quantile=\"";
+    AppendValue(quantile.quantile, &with_quantile);
+    AppendLine(name, with_quantile + "\"", quantile.value, out);
+  }
+  AppendLine(name + "_sum", labels, summary.sample_sum, out);
+  AppendLine(name + "_count", labels, static_cast<double>(summary.sample_count), out);
+}
+
+void AppendForeignMetadata(const MetricFamily& family, TextFormat format, std::string* out) {
+  const char* const untyped = format == TextFormat::kOpenMetrics100 ? "unknown" : "untyped";
+  const char* const type = family.type == MetricType::Summary ? "summary" : untyped;
+  if (!family.help.empty()) {
+    out->append("# HELP ").append(family.name).push_back(' ');
+    AppendEscapedHelp(family.help, format, out);
+    out->push_back('\n');
+  }
+  out->append("# TYPE ").append(family.name).append(" ").append(type).push_back('\n');
+}
+
+// The families of types that aggregates have too, by the encoder of the aggregates.
+void AppendEncoded(const MetricFamily& family, FamilyType type, TextFormat format,
+                   std::string* out) {
+  const TextEncoder encoder(format, ContentCoding::kIdentity);
+  const FamilyView view = {.name = family.name, .help = family.help, .type = type};
+  encoder.Family(view, out);
+  for (const ClientMetric& metric : family.metric) {
+    const std::string labels = RenderLabels(metric);
+    switch (type) {
+      case FamilyType::kCounter:
+        encoder.Counter(view, labels, ToCounterValue(metric.counter.value), out);
+        break;
+      case FamilyType::kGauge:
+        encoder.Gauge(view, labels, metric.gauge.value, out);
+        break;
+      case FamilyType::kHistogram:
+        AppendHistogram(encoder, view, labels, metric.histogram, out);
+        break;
+    }
+  }
+}
+
+void AppendForeign(const MetricFamily& family, TextFormat format, std::string* out) {
+  AppendForeignMetadata(family, format, out);
+  for (const ClientMetric& metric : family.metric) {
+    const std::string labels = RenderLabels(metric);
+    if (family.type == MetricType::Summary) {
+      AppendSummary(family.name, labels, metric.summary, out);
+    } else {
+      AppendLine(family.name, labels, metric.untyped.value, out);
+    }
+  }
+}
+
+}  // namespace
+
+void AppendFamily(const MetricFamily& family, TextFormat format, std::string* out) {
+  switch (family.type) {
+    case MetricType::Counter:
+      return AppendEncoded(family, FamilyType::kCounter, format, out);
+    case MetricType::Gauge:
+      return AppendEncoded(family, FamilyType::kGauge, format, out);
+    case MetricType::Histogram:
+      return AppendEncoded(family, FamilyType::kHistogram, format, out);
+    case MetricType::Summary:
+    case MetricType::Untyped:
+      return AppendForeign(family, format, out);
+  }
+}
+
+}  // namespace tallyd

@@ -1,0 +1,22 @@
+// The text formats for families of prometheus-cpp, which the daemon's own metrics are.
+//
+// prometheus::TextSerializer rounds to 16 digits, does not escape HELP and has no OpenMetrics.
+
+#ifndef TALLYD_DAEMON_OWN_METRICS_TEXT_H_
+#define TALLYD_DAEMON_OWN_METRICS_TEXT_H_
+
+#include <prometheus/metric_family.h>
+
+#include <string>
+
+#include "core/expose/text.h"
+
+namespace tallyd {
+
+// Appends one family, with HELP and TYPE. OpenMetrics shows a counter whose name does not end in
+// "_total" as unknown, as it does for aggregates.
+void AppendFamily(const prometheus::MetricFamily& family, TextFormat format, std::string* out);
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_OWN_METRICS_TEXT_H_
