@@ -90,7 +90,7 @@ void BatchPipeline::Resolve(Pending* pending) {
 
 void BatchPipeline::CountApplied(const Pending& pending) {
   ++counts_.applied;
-  if ((pending.bad_rates | pending.unknown_sections) != 0 || pending.entry.repairs) {
+  if ((pending.repairs.bad_rates | pending.repairs.unknown_sections) != 0 || pending.entry.repairs) {
     CountRepairs(pending);
   }
 }
@@ -137,8 +137,9 @@ void BatchPipeline::ApplyObservation(const Pending& pending, double value) {
 }
 
 void BatchPipeline::CountRepairs(const Pending& pending) {
-  counts_.repaired[static_cast<size_t>(RepairReason::kBadSampleRate)] += pending.bad_rates;
-  counts_.repaired[static_cast<size_t>(RepairReason::kUnknownSection)] += pending.unknown_sections;
+  counts_.repaired[static_cast<size_t>(RepairReason::kBadSampleRate)] += pending.repairs.bad_rates;
+  counts_.repaired[static_cast<size_t>(RepairReason::kUnknownSection)] +=
+      pending.repairs.unknown_sections;
   if (!pending.entry.repairs) return;
   const SeriesSlots::Repairs repairs = slots_->RepairsOf(pending.entry);
   counts_.repaired[static_cast<size_t>(RepairReason::kBadTag)] += repairs.bad_tags;

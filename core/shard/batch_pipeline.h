@@ -45,8 +45,7 @@ class BatchPipeline {
     pending.type = sample.type;
     pending.is_change = sample.is_signed && dialect == Dialect::kStatsd;
     pending.is_integer = sample.is_integer;
-    pending.bad_rates = sample.bad_rates;
-    pending.unknown_sections = sample.unknown_sections;
+    pending.repairs = sample.repairs;
     pending.value = sample.value;
     pending.rate = sample.rate;
     pending.integer = sample.integer;
@@ -77,8 +76,7 @@ class BatchPipeline {
     SampleType type;
     bool is_change;
     bool is_integer;
-    uint8_t bad_rates;
-    uint16_t unknown_sections;
+    SampleRepairs repairs;
     KeyEntry entry;  // the first of the key's hash; then the key's
     CellWord* cell;
     ChunkHead* chunk;

@@ -20,6 +20,10 @@ std::optional<SampleType> TypeOf(std::string_view text) {
   return std::nullopt;
 }
 
+void Count(uint16_t* repairs) {
+  if (*repairs < UINT16_MAX) ++*repairs;
+}
+
 // The sections whose colon belongs to them rather than starting another sample.
 bool KeepsColon(std::string_view opening) {
   return opening == "c" || opening == "e" || opening == "card";
@@ -49,8 +53,7 @@ size_t EndOfSample(std::string_view samples) {
 struct LineParser::Sections {
   std::optional<SampleType> type;
   std::optional<DropReason> refusal;
-  uint8_t bad_rates = 0;
-  uint16_t unknown = 0;
+  SampleRepairs repairs;
   double rate = 1;
   double earlier_rates = 1;  // of repeated rates all but the last: a counter is divided by each
 };
@@ -137,8 +140,7 @@ void LineParser::ParseValue(std::string_view name, std::string_view value, const
   sample.name = name;
   sample.tags = tags_;
   sample.rate = sections.rate;
-  sample.bad_rates = sections.bad_rates;
-  sample.unknown_sections = sections.unknown;
+  sample.repairs = sections.repairs;
   if (sections.earlier_rates != 1 && sample.type == SampleType::kCounter) {
     sample.value /= sections.earlier_rates;
     sample.is_integer = false;
@@ -164,7 +166,7 @@ void LineParser::ParseSection(std::string_view section, Sections* sections) {
   } else if (section[0] == '@') {
     Number rate;
     if (!ParseNumber(section.substr(1), &rate) || std::isnan(rate.value)) {
-      if (sections->bad_rates < UINT8_MAX) ++sections->bad_rates;
+      Count(&sections->repairs.bad_rates);
       return;
     }
     sections->earlier_rates *= sections->rate;
@@ -177,8 +179,8 @@ void LineParser::ParseSection(std::string_view section, Sections* sections) {
     } else {
       AddLabels(section);
     }
-  } else if (sections->unknown < UINT16_MAX) {
-    ++sections->unknown;
+  } else {
+    Count(&sections->repairs.unknown_sections);
   }
 }
 

@@ -30,6 +30,7 @@ inline const char* FindEither(const char* p, char a, char b, bool* high) {
   for (;; p += 64) {
     uint64_t found = 0;
     uint64_t tops = 0;
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * 16));
       const __m128i hits = _mm_or_si128(_mm_cmpeq_epi8(bytes, va), _mm_cmpeq_epi8(bytes, vb));
@@ -176,8 +177,7 @@ inline const char* ParseLineFast(const char* line_untrusted, Sample* sample) {
     if (p == nullptr) return nullptr;
   }
   if (high) return nullptr;
-  sample->bad_rates = 0;
-  sample->unknown_sections = 0;
+  sample->repairs = {};
   return p;
 }
 

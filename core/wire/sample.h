@@ -27,14 +27,19 @@ struct KeyView {
   std::string_view tags;
 };
 
+// What was put right about a sample by itself. (Repairs of its tags are the key's.)
+struct SampleRepairs {
+  uint16_t bad_rates = 0;         // unreadable rates, which count as 1
+  uint16_t unknown_sections = 0;  // sections that were ignored
+};
+
 // One value of one metric. The views point into the line, or into the parser's scratch space. The
 // byte after the name is the ":" that ended it.
 struct Sample {
   SampleType type = SampleType::kCounter;
   bool is_signed = false;         // the value begins with "+" or "-"
   bool is_integer = false;        // `integer` is the exact value
-  uint8_t bad_rates = 0;          // unreadable rates, which count as 1
-  uint16_t unknown_sections = 0;  // sections that were ignored
+  SampleRepairs repairs;
   std::string_view name;
   std::string_view tags;
   uint64_t integer = 0;
