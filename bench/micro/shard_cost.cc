@@ -2,12 +2,15 @@
 // tally-load sends: ns of CPU per line applied, per series merged, per line rendered. The same
 // streams as floor-memory, so the two stand side by side. Prints one JSON object.
 
+#include <malloc.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -84,6 +87,13 @@ class Subject {
   int64_t now_ns_ = 1;
 };
 
+double ResidentBytes() {
+  std::ifstream statm("/proc/self/statm");
+  double size = 0, resident = 0;
+  statm >> size >> resident;
+  return resident * static_cast<double>(sysconf(_SC_PAGESIZE));
+}
+
 double LinesOf(const Snapshot& snapshot) {
   double lines = 0;
   for (const auto& section : snapshot.sections) {
@@ -105,6 +115,7 @@ std::string WorkloadJson(const std::string& name, int passes) {
   const PacketRing& ring = plan.rings[0];
   const auto lines = static_cast<double>(ring.lines());
 
+  const double resident = ResidentBytes();
   Subject subject;
   const double first = Timed([&] { subject.Apply(ring, 0, ring.size()); }) / lines;
   std::vector<double> applies;
@@ -113,9 +124,12 @@ std::string WorkloadJson(const std::string& name, int passes) {
   }
   const double merge_new = Timed([&] { subject.Merge(); });
   const auto series = static_cast<double>(subject.merger().series());
+  const double resident_per_series = (ResidentBytes() - resident) / series;
   std::shared_ptr<const Snapshot> snapshot;
   const double render_first = Timed([&] { snapshot = subject.Render(); });
   const double exposed = LinesOf(*snapshot);
+  // As when a scraper has got its answer.
+  snapshot.reset();
   subject.Apply(ring, 0, ring.size());
   const double merge_all = Timed([&] { subject.Merge(); });
   const double render_all = Timed([&] { subject.Render(); });
@@ -128,10 +142,10 @@ std::string WorkloadJson(const std::string& name, int passes) {
       R"("%s":{"series":%.0f,"apply":%.1f,"apply_first":%.1f,"merge_new_ms":%.2f,)"
       R"("merge_all_ms":%.2f,"merge_1_percent_ms":%.2f,"merge_1_percent_changed":%d,)"
       R"("exposed_lines":%.0f,"render_first_ns_per_line":%.1f,"render_all_ns_per_line":%.1f,)"
-      R"("render_unchanged_ns_per_line":%.3f})",
+      R"("render_unchanged_ns_per_line":%.3f,"resident_bytes_per_series":%.0f})",
       name, series, Median(applies), first, merge_new / 1e6, merge_all / 1e6, merge_some / 1e6,
       some.series_changed, exposed, render_first / exposed, render_all / exposed,
-      render_none / exposed);
+      render_none / exposed, resident_per_series);
 }
 
 }  // namespace
@@ -144,6 +158,9 @@ int main(int argc, char** argv) {
   app.add_option("--workload", workloads, "W1, W2, W4 or W5");
   app.add_option("--passes", passes, "passes, of which the median counts");
   CLI11_PARSE(app, argc, argv);
+  // As the daemon does.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 512 << 20);
   std::vector<std::string> parts;
   for (const std::string& workload : workloads) {
     parts.push_back(tallyd::bench::WorkloadJson(workload, passes));

@@ -71,9 +71,10 @@ class Merger::Impl {
     const auto bit = static_cast<uint8_t>(1u << variant);
     for (size_t i = 0; i < Snapshot::kSections; ++i) {
       for (Page* page : pages_.section(i)) {
-        PageBuffer& rendered = page->rendered[static_cast<size_t>(variant)];
+        std::shared_ptr<std::string>& rendered = page->rendered[static_cast<size_t>(variant)];
         if ((page->current & bit) == 0 || rendered == nullptr) {
-          rendered = RenderPage(*page, *encoders_[static_cast<size_t>(variant)]);
+          MakeRoomFor(&rendered);
+          RenderInto(*page, *encoders_[static_cast<size_t>(variant)], rendered.get());
           page->current |= bit;
         }
         snapshot->bytes += rendered->size();
@@ -188,8 +189,29 @@ class Merger::Impl {
     }
   }
 
-  PageBuffer RenderPage(const Page& page, const PageEncoder& encoder) {
+  // Memory of pages that no snapshot holds any more is used again: touching fresh memory costs as
+  // much as rendering into it.
+  static void MakeRoomFor(std::shared_ptr<std::string>* rendered) {
+    if (*rendered != nullptr && rendered->use_count() == 1) {
+      // Counting up orders this thread after the one that counted down last, and after its reads.
+      const std::shared_ptr<std::string> acquired = *rendered;
+      acquired->clear();
+      return;
+    }
+    const size_t size_before = *rendered == nullptr ? 0 : (*rendered)->size();
+    *rendered = std::make_shared<std::string>();
+    (*rendered)->reserve(size_before + size_before / 8);
+  }
+
+  // A compressed page is made aside, so that what is kept has no room for the text.
+  void RenderInto(const Page& page, const PageEncoder& encoder, std::string* out) {
+    if (!encoder.compresses()) return RenderPage(page, encoder, out);
     scratch_.clear();
+    RenderPage(page, encoder, &scratch_);
+    out->assign(scratch_);
+  }
+
+  void RenderPage(const Page& page, const PageEncoder& encoder, std::string* out) {
     FamilyId current = kNoId;
     FamilyView family;
     for (size_t i = 0; i < page.series.size(); ++i) {
@@ -199,12 +221,11 @@ class Merger::Impl {
       if (record.family != current) {
         current = record.family;
         family = ViewOf(table_.family(current));
-        if (table_.family(current).first == series) encoder.Family(family, &scratch_);
+        if (table_.family(current).first == series) encoder.Family(family, out);
       }
-      RenderSeries(encoder, family, series, record);
+      RenderSeries(encoder, family, series, record, out);
     }
-    encoder.Finish(&scratch_);
-    return std::make_shared<const std::string>(scratch_);
+    encoder.Finish(out);
   }
 
   // Series of one page lie anywhere in memory; their loads overlap if asked for in time.
@@ -231,17 +252,17 @@ class Merger::Impl {
   }
 
   void RenderSeries(const PageEncoder& encoder, const FamilyView& family, SeriesId series,
-                    const SeriesRecord& record) {
+                    const SeriesRecord& record, std::string* out) {
     const std::string_view labels = table_.labels(record);
     switch (table_.family(record.family).kind) {
       case SeriesKind::kCounter:
-        return encoder.Counter(family, labels, cells_.Counter(series), &scratch_);
+        return encoder.Counter(family, labels, cells_.Counter(series), out);
       case SeriesKind::kGauge:
-        return encoder.Gauge(family, labels, cells_.Gauge(series), &scratch_);
+        return encoder.Gauge(family, labels, cells_.Gauge(series), out);
       case SeriesKind::kSet:
-        return encoder.Gauge(family, labels, cells_.SetSize(series, merged_at_ns_), &scratch_);
+        return encoder.Gauge(family, labels, cells_.SetSize(series, merged_at_ns_), out);
       case SeriesKind::kHistogram:
-        return encoder.Histogram(family, labels, cells_.Histogram(series), &scratch_);
+        return encoder.Histogram(family, labels, cells_.Histogram(series), out);
     }
   }
 
@@ -257,7 +278,7 @@ class Merger::Impl {
   int64_t merged_at_ns_ = 0;
   MergeStats stats_;
   SeriesSpec spec_;      // scratch of Adopt
-  std::string scratch_;  // the page being rendered
+  std::string scratch_;  // of RenderInto
 };
 
 Merger::Merger(std::vector<ShardMemory*> shards, const Rules* rules, uint64_t max_series)

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -27,7 +28,7 @@ struct Page {
   uint32_t lines = 0;
   uint8_t current = 0;  // bit v: rendered[v] shows what the cells show
   std::vector<SeriesId> series;
-  std::array<PageBuffer, kMaxVariants> rendered;
+  std::array<std::shared_ptr<std::string>, kMaxVariants> rendered;  // constant once in a snapshot
 };
 
 // Invariants: pages are not empty; over all pages of a section in order, the series' family names

@@ -54,6 +54,7 @@ class PageEncoder {
   virtual void Histogram(const FamilyView& family, std::string_view labels,
                          const HistogramValue& value, std::string* page) const = 0;
   // Called once, when the page is complete: the place to compress it.
+  virtual bool compresses() const = 0;
   virtual void Finish(std::string* page) const = 0;
 };
 
