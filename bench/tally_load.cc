@@ -52,6 +52,7 @@ struct Options {
   double rate = 0;
   uint64_t once_each = 0;
   bool wait = false;
+  bool hold = false;
   bool latency = false;
   size_t batch = Sender::kMostPackets;
   int64_t tick_us = 500;
@@ -101,6 +102,10 @@ void DeclareSending(CLI::App* app, Options* o) {
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
   app->add_flag("--wait", o->wait, "wait for room instead of counting packets as refused");
+  app->add_flag(
+      "--hold", o->hold,
+      "when prepared and connected say \"ready\" on the standard error, and begin after a "
+      "line on the standard input");
   app->add_option("--batch", o->batch, "packets a call")
       ->check(CLI::Range(size_t{1}, Sender::kMostPackets))
       ->capture_default_str();
@@ -184,6 +189,12 @@ void StopOnSignals() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
+// Lets whoever measures a receiver begin when the sender does.
+void HoldUntilLine() {
+  std::fputs("ready\n", stderr);
+  for (int c = std::getchar(); c != '\n' && c != EOF;) c = std::getchar();
+}
+
 absl::Status WriteAccount(const Options& o, const std::string& json) {
   std::puts(json.c_str());
   if (o.json.empty()) return absl::OkStatus();
@@ -214,8 +225,9 @@ absl::Status Main(const Options& o) {
 
   // Without this the kernel lets a paced sender oversleep by 50 µs.
   prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
-  StopOnSignals();
   LoadRun run(*plan, std::move(options), *std::move(senders));
+  if (o.hold) HoldUntilLine();
+  StopOnSignals();
   const Account account = run.Run(stop_requested);
 
   absl::Status status = WriteAccount(o, AccountJson(account, *plan, o.to));

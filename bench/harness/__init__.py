@@ -1,0 +1,1 @@
+"""What bench/run is made of: servers, the load, and what the kernel says about both."""
