@@ -8,10 +8,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,7 @@
 #include "bench/load/plan.h"
 #include "core/expose/text.h"
 #include "core/merge/merger.h"
+#include "core/shard/cells.h"
 #include "core/shard/shard.h"
 
 namespace tallyd::bench {
@@ -53,11 +56,11 @@ class Subject {
       : rules_(Rules::Options{}),
         families_(4'000'000, 1),
         encoder_(TextFormat::kPrometheus004, ContentCoding::kIdentity) {
-    shard_ = Shard::Create({.index = 0, .hash_seed = 1, .max_series = 2'000'000}, &rules_,
-                           &families_)
-                 .value();
-    merger_ = std::make_unique<Merger>(std::vector<ShardMemory*>{&shard_->memory()}, &rules_,
-                                       2'000'000);
+    shard_ =
+        Shard::Create({.index = 0, .hash_seed = 1, .max_series = 2'000'000}, &rules_, &families_)
+            .value();
+    merger_ =
+        std::make_unique<Merger>(std::vector<ShardMemory*>{&shard_->memory()}, &rules_, 2'000'000);
     variant_ = merger_->AddVariant(&encoder_);
   }
 
@@ -134,8 +137,12 @@ std::string WorkloadJson(const std::string& name, int passes) {
   const double merge_all = Timed([&] { subject.Merge(); });
   const double render_all = Timed([&] { subject.Render(); });
   const double render_none = Timed([&] { subject.Render(); });
-  // A hundredth of the series, wherever they lie.
-  subject.Apply(ring, 0, static_cast<size_t>(series / 100 * static_cast<double>(ring.size()) / lines));
+  // A hundredth of the series, in another order than they came in, so that they lie everywhere.
+  workload->seed += 1;
+  const Plan shuffled = BuildPlan(*workload).value();
+  const PacketRing& other = shuffled.rings[0];
+  subject.Apply(other, 0,
+                static_cast<size_t>(series / 100 * static_cast<double>(other.size()) / lines));
   MergeStats some;
   const double merge_some = Timed([&] { some = subject.Merge(); });
   return absl::StrFormat(
@@ -146,6 +153,42 @@ std::string WorkloadJson(const std::string& name, int passes) {
       name, series, Median(applies), first, merge_new / 1e6, merge_all / 1e6, merge_some / 1e6,
       some.series_changed, exposed, render_first / exposed, render_all / exposed,
       render_none / exposed, resident_per_series);
+}
+
+// ns to add to one of `count` cells, cells and values by turns.
+template <class AddTo>
+double CellNs(size_t count, uint32_t words, AddTo&& add) {
+  constexpr size_t kAdds = 4'000'000;
+  std::vector<CellWord> cells(count * words);
+  std::vector<double> values(512);
+  std::mt19937_64 random(1);
+  for (double& value : values)
+    value = std::exp2(static_cast<double>(random() % 16'000) / 1000 - 10);
+  std::vector<double> passes;
+  for (int pass = 0; pass < 7; ++pass) {
+    passes.push_back(Timed([&] {
+                       for (size_t i = 0; i < kAdds; ++i) {
+                         add(cells.data() + i * 7919 % count * words, values[i % values.size()],
+                             static_cast<int64_t>(i + 1));
+                       }
+                     }) /
+                     kAdds);
+  }
+  return Median(std::move(passes));
+}
+
+std::string CellsJson() {
+  const HistogramLayout layout = HistogramLayout::Default();
+  const uint32_t histogram_words = HistogramCell::Words(layout.bounds.size());
+  const auto count = [](CellWord* cell, double, int64_t) { CounterCell(cell).Add(uint64_t{1}); };
+  const auto observe = [&](CellWord* cell, double value, int64_t now_ns) {
+    HistogramCell(cell, layout).Observe(value, now_ns);
+  };
+  return absl::StrFormat(
+      R"("cells":{"counter_add":%.1f,"histogram_observe":%.1f,"counter_add_2000":%.1f,)"
+      R"("histogram_observe_2000":%.1f})",
+      CellNs(8, CounterCell::kWords, count), CellNs(8, histogram_words, observe),
+      CellNs(2000, CounterCell::kWords, count), CellNs(2000, histogram_words, observe));
 }
 
 }  // namespace
@@ -161,7 +204,7 @@ int main(int argc, char** argv) {
   // As the daemon does.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 512 << 20);
-  std::vector<std::string> parts;
+  std::vector<std::string> parts = {tallyd::bench::CellsJson()};
   for (const std::string& workload : workloads) {
     parts.push_back(tallyd::bench::WorkloadJson(workload, passes));
   }

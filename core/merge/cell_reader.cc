@@ -98,7 +98,8 @@ double CellReader::Gauge(SeriesId series) const {
 
 double CellReader::SetSize(SeriesId series, int64_t now_ns) const {
   SetUnion members;
-  table_->ForEachCell(series, [&](CellRef cell) { SetCell(WordsOf(cell)).AddTo(now_ns, &members); });
+  table_->ForEachCell(series,
+                      [&](CellRef cell) { SetCell(WordsOf(cell)).AddTo(now_ns, &members); });
   return members.Estimate();
 }
 
@@ -120,8 +121,8 @@ HistogramValue CellReader::Histogram(SeriesId series) {
   return value;
 }
 
-// So that the sum is that of the buckets. In a chunk that is written all the time it may be ahead or
-// behind by the events in flight; the count, being the sum of the buckets, never is.
+// So that the sum is that of the buckets. In a chunk that is written all the time it may be ahead
+// or behind by the events in flight; the count, being the sum of the buckets, never is.
 void CellReader::ReadAtBatchBoundary(CellRef cell, const HistogramLayout& layout) {
   constexpr int kTries = 3;
   ShardMemory& memory = (*shards_)[cell.shard].memory();

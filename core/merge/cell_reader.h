@@ -16,10 +16,10 @@
 
 namespace tallyd {
 
-// Reads cells where they are: between two passes the merger may read any slot that it last saw live,
-// because the owner rewrites a slot only after a pass has seen it retired. Cells are summed in the
-// order of their shards' numbers, so an unchanged series renders to the same bytes each time.
-// Thread-compatible: the merger thread only.
+// Reads cells where they are: between two passes the merger may read any slot that it last saw
+// live, because the owner rewrites a slot only after a pass has seen it retired. Cells are summed
+// in the order of their shards' numbers, so an unchanged series renders to the same bytes each
+// time. Thread-compatible: the merger thread only.
 class CellReader {
  public:
   CellReader(const SeriesTable* table, std::vector<ShardReader>* shards, const Rules* rules)
@@ -56,7 +56,9 @@ class CellReader {
     double value = 0;
   };
 
-  CellWord* WordsOf(CellRef cell) const { return (*shards_)[cell.shard].memory().CellOf(cell.slot); }
+  CellWord* WordsOf(CellRef cell) const {
+    return (*shards_)[cell.shard].memory().CellOf(cell.slot);
+  }
   const HistogramLayout& LayoutOf(SeriesId series) const {
     return rules_->layouts()[table_->family_of(series).layout];
   }

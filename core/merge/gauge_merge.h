@@ -1,9 +1,10 @@
 // A gauge that several shards, or several spellings of its key, write.
 //
 // The newest set wins (of equal times the later cell), and changes that the other cells took since
-// then are added to it. A cell tells how much it had taken when the present run of changes began, and
-// when that was; a run ends with each merge. So the result is exact unless one cell took changes both
-// before and after the winning set between two merges: then those may count on either side of it.
+// then are added to it. A cell tells how much it had taken when the present run of changes began,
+// and when that was; a run ends with each merge. So the result is exact unless one cell took
+// changes both before and after the winning set between two merges: then those may count on either
+// side of it.
 
 #ifndef TALLYD_CORE_MERGE_GAUGE_MERGE_H_
 #define TALLYD_CORE_MERGE_GAUGE_MERGE_H_

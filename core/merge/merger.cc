@@ -29,7 +29,8 @@ FamilyType TypeOf(SeriesKind kind) {
 constexpr std::string_view kTotal = "_total";
 
 std::string_view StemOf(std::string_view name) {
-  const bool has = name.size() > kTotal.size() && name.substr(name.size() - kTotal.size()) == kTotal;
+  const bool has =
+      name.size() > kTotal.size() && name.substr(name.size() - kTotal.size()) == kTotal;
   return has ? name.substr(0, name.size() - kTotal.size()) : std::string_view();
 }
 
@@ -47,8 +48,8 @@ class Merger::Impl {
   MergeStats Merge(int64_t now_ns) {
     stats_ = MergeStats{};
     for (size_t shard = 0; shard < shards_.size(); ++shard) {
-      stats_.chunks_visited += shards_[shard].Pass(
-          [&](uint32_t slot, SlotVisit what, ShardReader::SlotView* view) {
+      stats_.chunks_visited +=
+          shards_[shard].Pass([&](uint32_t slot, SlotVisit what, ShardReader::SlotView* view) {
             Visit({static_cast<uint16_t>(shard), slot}, what, view);
           });
     }

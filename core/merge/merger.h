@@ -28,8 +28,8 @@ struct MergeStats {
 // returns may go to any thread.
 class Merger {
  public:
-  // The shards' memories and the rules outlive the merger. The shards are told to make no new series
-  // once there are `max_series`.
+  // The shards' memories and the rules outlive the merger. The shards are told to make no new
+  // series once there are `max_series`.
   Merger(std::vector<ShardMemory*> shards, const Rules* rules, uint64_t max_series = 1'000'000);
   ~Merger();
   Merger(const Merger&) = delete;

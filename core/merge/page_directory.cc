@@ -13,17 +13,19 @@ size_t PageDirectory::SectionOf(std::string_view family) {
 
 size_t PageDirectory::IndexFor(const Section& section, const Family& family) const {
   if (family.last_page != kNoId) return IndexOf(section, pages_[family.last_page].get());
-  const auto after = std::upper_bound(
-      section.begin(), section.end(), std::string_view(family.name),
-      [this](std::string_view name, const Page* page) { return name < FamilyName(page->series[0]); });
+  const auto after = std::upper_bound(section.begin(), section.end(), std::string_view(family.name),
+                                      [this](std::string_view name, const Page* page) {
+                                        return name < FamilyName(page->series[0]);
+                                      });
   return after == section.begin() ? 0 : static_cast<size_t>(after - section.begin()) - 1;
 }
 
 size_t PageDirectory::IndexOf(const Section& section, const Page* page) const {
   const std::string_view first = FamilyName(page->series[0]);
-  auto at = std::upper_bound(
-      section.begin(), section.end(), first,
-      [this](std::string_view name, const Page* other) { return name < FamilyName(other->series[0]); });
+  auto at = std::upper_bound(section.begin(), section.end(), first,
+                             [this](std::string_view name, const Page* other) {
+                               return name < FamilyName(other->series[0]);
+                             });
   // A family may begin many pages; series are mostly added to the last.
   do {
     --at;
@@ -114,18 +116,19 @@ void PageDirectory::Erase(SeriesId id) {
 
   if (family.first == id) {
     // The header moves on to the next series, if that is of the family, and with it maybe a page.
-    const Page* next_page = next != page->series.end()      ? page
+    const Page* next_page = next != page->series.end()   ? page
                             : index + 1 < section.size() ? section[index + 1]
                                                          : nullptr;
-    const SeriesId heir = next_page == nullptr ? kNoId : next_page == page ? *next
-                                                                           : next_page->series[0];
+    const SeriesId heir = next_page == nullptr ? kNoId
+                          : next_page == page  ? *next
+                                               : next_page->series[0];
     const bool of_family = heir != kNoId && table_->record(heir).family == record.family;
     family.first = of_family ? heir : kNoId;
     if (of_family) Touch(next_page->id);
   }
   if (family.last_page == page->id) {
-    const bool alone = place == page->series.begin() ||
-                       table_->record(*(place - 1)).family != record.family;
+    const bool alone =
+        place == page->series.begin() || table_->record(*(place - 1)).family != record.family;
     const bool last = next == page->series.end() || table_->record(*next).family != record.family;
     if (alone && last) {
       const bool before = place == page->series.begin() && index > 0 &&

@@ -32,9 +32,9 @@ struct CounterValue {
 
 // A histogram with classic bounds. Invariant: there is no count; it is the sum of `buckets`.
 struct HistogramValue {
-  std::span<const double> bounds;      // ascending, finite, without +Inf
-  std::span<const std::string> les;    // bounds as label values, shortest form
-  std::span<const uint64_t> buckets;   // bounds.size() + 1, not cumulative; the last is +Inf
+  std::span<const double> bounds;     // ascending, finite, without +Inf
+  std::span<const std::string> les;   // bounds as label values, shortest form
+  std::span<const uint64_t> buckets;  // bounds.size() + 1, not cumulative; the last is +Inf
   double sum = 0;
 };
 

@@ -9,7 +9,8 @@
 namespace tallyd {
 namespace {
 
-constexpr uint64_t kLabelBytes = uint64_t{32} << 30;  // reserved, not used: what 32-bit places reach
+constexpr uint64_t kLabelBytes = uint64_t{32}
+                                 << 30;  // reserved, not used: what 32-bit places reach
 
 uint32_t Fold(uint64_t hash) { return static_cast<uint32_t>(hash ^ hash >> 32); }
 

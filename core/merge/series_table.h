@@ -34,21 +34,21 @@ struct Family {
   std::string name;
   SeriesKind kind = SeriesKind::kCounter;
   uint16_t layout = 0;
-  uint32_t lines = 1;            // that a series takes in the text formats
-  uint32_t size = 0;             // series
-  SeriesId first = kNoId;        // the one that the family's header goes before
-  PageId last_page = kNoId;      // the page of its last series
+  uint32_t lines = 1;        // that a series takes in the text formats
+  uint32_t size = 0;         // series
+  SeriesId first = kNoId;    // the one that the family's header goes before
+  PageId last_page = kNoId;  // the page of its last series
 };
 
 // 24 bytes: there may be millions. Most series have one cell, which is kept here.
 struct SeriesRecord {
   FamilyId family = kNoId;
   PageId page = kNoId;
-  uint32_t labels = 0;       // place in the label memory
+  uint32_t labels = 0;  // place in the label memory
   uint32_t labels_size = 0;
-  uint32_t slot = 0;         // the first cell
+  uint32_t slot = 0;  // the first cell
   uint16_t shard = 0;
-  uint16_t cells = 0;        // how many; those after the first are in more_
+  uint16_t cells = 0;  // how many; those after the first are in more_
 };
 
 // Thread-compatible: the merger thread only.
@@ -109,8 +109,8 @@ class SeriesTable {
   std::vector<SeriesId> free_records_;
   std::deque<Family> families_;
   std::vector<FamilyId> free_families_;
-  IdentityTable index_;                   // series, by id + 1
-  mutable IdentityTable family_index_;    // families, by id + 1
+  IdentityTable index_;                 // series, by id + 1
+  mutable IdentityTable family_index_;  // families, by id + 1
   absl::flat_hash_map<SeriesId, std::vector<CellRef>> more_;
 };
 

@@ -14,9 +14,10 @@ struct HistogramLayout {
   // Most classic bounds a layout may have, +Inf not counted.
   static constexpr int kMaxBounds = 200;
 
-  std::vector<double> bounds;    // ascending, finite; a value equal to a bound is in its bucket
-  std::vector<std::string> les;  // the bounds as label values, shortest form
-  int8_t schema = 3;             // window buckets grow by 2^(2^-schema): 1.09 for 3
+  std::vector<double> bounds;  // ascending, finite; a value equal to a bound is in its bucket
+  std::vector<double> padded_bounds;  // an even number of them, the last maybe +Inf
+  std::vector<std::string> les;       // the bounds as label values, shortest form
+  int8_t schema = 3;                  // window buckets grow by 2^(2^-schema): 1.09 for 3
 
   static HistogramLayout FromBounds(std::vector<double> bounds);
   // client_golang's and statsd_exporter's default bounds, .005 to 10.

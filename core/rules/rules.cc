@@ -114,7 +114,9 @@ Verdict Refuse(DropReason reason) { return {.accepted = false, .reason = reason}
 
 }  // namespace
 
-Rules::Rules(Options options) : options_(options) { layouts_.push_back(HistogramLayout::Default()); }
+Rules::Rules(Options options) : options_(options) {
+  layouts_.push_back(HistogramLayout::Default());
+}
 
 Verdict Rules::Resolve(const KeyView& key, SeriesSpec* spec) const {
   *spec = SeriesSpec{};

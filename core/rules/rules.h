@@ -1,7 +1,7 @@
 // What a key means: the way from identity bytes as sent to the series that is exposed.
 //
-// Paid once for each new key and shard, never per event, so it is ordinary C++. The mapping language
-// of statsd_exporter will stand here; today every name maps to itself, sanitised.
+// Paid once for each new key and shard, never per event, so it is ordinary C++. The mapping
+// language of statsd_exporter will stand here; today every name maps to itself, sanitised.
 
 #ifndef TALLYD_CORE_RULES_RULES_H_
 #define TALLYD_CORE_RULES_RULES_H_
@@ -26,10 +26,10 @@ struct SeriesSpec {
   SeriesKind kind = SeriesKind::kCounter;
   std::string name;
   std::string labels;
-  uint16_t layout = 0;             // of a histogram: index into Rules::layouts()
-  uint16_t bad_tags = 0;           // repairs that each sample of this key costs
+  uint16_t layout = 0;    // of a histogram: index into Rules::layouts()
+  uint16_t bad_tags = 0;  // repairs that each sample of this key costs
   uint16_t overridden_labels = 0;
-  int64_t ttl_ms = 0;              // 0: never expires
+  int64_t ttl_ms = 0;  // 0: never expires
 };
 
 struct Verdict {

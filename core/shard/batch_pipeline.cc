@@ -90,7 +90,8 @@ void BatchPipeline::Resolve(Pending* pending) {
 
 void BatchPipeline::CountApplied(const Pending& pending) {
   ++counts_.applied;
-  if ((pending.repairs.bad_rates | pending.repairs.unknown_sections) != 0 || pending.entry.repairs) {
+  if ((pending.repairs.bad_rates | pending.repairs.unknown_sections) != 0 ||
+      pending.entry.repairs) {
     CountRepairs(pending);
   }
 }
@@ -143,7 +144,8 @@ void BatchPipeline::CountRepairs(const Pending& pending) {
   if (!pending.entry.repairs) return;
   const SeriesSlots::Repairs repairs = slots_->RepairsOf(pending.entry);
   counts_.repaired[static_cast<size_t>(RepairReason::kBadTag)] += repairs.bad_tags;
-  counts_.repaired[static_cast<size_t>(RepairReason::kOverriddenLabel)] += repairs.overridden_labels;
+  counts_.repaired[static_cast<size_t>(RepairReason::kOverriddenLabel)] +=
+      repairs.overridden_labels;
 }
 
 void BatchPipeline::AddCountsTo(Ledger* ledger) {

@@ -1,8 +1,8 @@
 // From samples to cells, a group at a time: the hot path.
 //
-// A sample touches three far places: its entry in the key table, the bytes of its key, its cell. With
-// many series each is a cache miss, so a group of samples goes through them in step: while one waits
-// for memory, the others' loads are under way.
+// A sample touches three far places: its entry in the key table, the bytes of its key, its cell.
+// With many series each is a cache miss, so a group of samples goes through them in step: while one
+// waits for memory, the others' loads are under way.
 //
 //   Add      hash the key, prefetch the entry
 //   locate   read the entry, prefetch key bytes and chunk head

@@ -1,9 +1,10 @@
 #include "core/shard/cells.h"
 
+#include <emmintrin.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <vector>
 
 namespace tallyd {
@@ -28,37 +29,42 @@ struct OctaveBounds {
 
   OctaveBounds() {
     for (int schema = 1; schema <= Window::kMaxSchema; ++schema) {
-      std::vector<double>& level = bounds[static_cast<size_t>(schema)];
+      auto& level = bounds[static_cast<size_t>(schema)];
       const int buckets = 1 << schema;
       for (int i = 0; i < buckets; ++i) {
-        level.push_back(std::exp2(i / static_cast<double>(buckets) - 1));
+        level[static_cast<size_t>(i)] = std::exp2(i / static_cast<double>(buckets) - 1);
       }
-      level.push_back(1);  // no fraction is above it
+      const auto end = level.begin() + buckets;
+      *end = 1;  // no fraction is above it
       if (schema > kMaxSteppedSchema) continue;
       for (int step = 0; step < 1 << kStepBits; ++step) {
         const double lowest = 0.5 + step / static_cast<double>(2 << kStepBits);
-        steps[static_cast<size_t>(schema)][static_cast<size_t>(step)] = static_cast<uint8_t>(
-            std::lower_bound(level.begin(), level.end(), lowest) - level.begin());
+        steps[static_cast<size_t>(schema)][static_cast<size_t>(step)] =
+            static_cast<uint8_t>(std::lower_bound(level.begin(), end, lowest) - level.begin());
       }
     }
   }
 
-  std::array<std::vector<double>, Window::kMaxSchema + 1> bounds;
+  std::array<std::array<double, (1 << Window::kMaxSchema) + 1>, Window::kMaxSchema + 1> bounds{};
   std::array<std::array<uint8_t, 1 << kStepBits>, kMaxSteppedSchema + 1> steps{};
 };
 
 const OctaveBounds kOctave;
 
+// PlaceInOctave for schemas up to kMaxSteppedSchema.
+inline int32_t SteppedPlace(uint64_t mantissa, int schema) {
+  const double fraction = std::bit_cast<double>(mantissa | uint64_t{1022} << 52);
+  const auto place =
+      kOctave.steps[static_cast<size_t>(schema)][mantissa >> (52 - OctaveBounds::kStepBits)];
+  return place + (kOctave.bounds[static_cast<size_t>(schema)][place] < fraction ? 1 : 0);
+}
+
 int32_t PlaceInOctave(uint64_t mantissa, int schema) {
   const double fraction = std::bit_cast<double>(mantissa | uint64_t{1022} << 52);
-  const std::vector<double>& bounds = kOctave.bounds[static_cast<size_t>(schema)];
-  if (schema <= OctaveBounds::kMaxSteppedSchema) {
-    const auto place = kOctave.steps[static_cast<size_t>(schema)]
-                                    [mantissa >> (52 - OctaveBounds::kStepBits)];
-    return place + (bounds[place] < fraction ? 1 : 0);
-  }
-  return static_cast<int32_t>(std::lower_bound(bounds.begin(), bounds.end(), fraction) -
-                              bounds.begin());
+  const auto& bounds = kOctave.bounds[static_cast<size_t>(schema)];
+  if (schema <= OctaveBounds::kMaxSteppedSchema) return SteppedPlace(mantissa, schema);
+  return static_cast<int32_t>(
+      std::lower_bound(bounds.begin(), bounds.begin() + (1 << schema), fraction) - bounds.begin());
 }
 
 // The bucket of half the resolution that holds `bucket`.
@@ -84,8 +90,9 @@ Window::Header Window::Unpack(uint64_t word) {
 }
 
 int32_t Window::BucketOf(double value, int schema) {
-  const auto bits = std::bit_cast<uint64_t>(std::min(value, std::numeric_limits<double>::max()));
-  // value = fraction * 2^exponent with fraction in [0.5, 1); values above kZeroThreshold are normal.
+  const auto bits = std::bit_cast<uint64_t>(value);
+  // value = fraction * 2^exponent with fraction in [0.5, 1); values above kZeroThreshold are
+  // normal. Infinity passes for 2^1024, in a bucket that no finite value reaches.
   const int exponent = static_cast<int>(bits >> 52) - 1022;
   const uint64_t mantissa = bits & ((uint64_t{1} << 52) - 1);
   if (schema > 0) {
@@ -96,15 +103,51 @@ int32_t Window::BucketOf(double value, int schema) {
   return (octave + (1 << shift) - 1) >> shift;
 }
 
-size_t HistogramCell::BucketOf(double value) const {
+inline size_t HistogramCell::BucketOf(double value) const {
   const std::vector<double>& bounds = layout_.bounds;
   if (bounds.size() > 32) {
     return static_cast<size_t>(std::lower_bound(bounds.begin(), bounds.end(), value) -
                                bounds.begin());
   }
-  size_t below = 0;
-  for (const double bound : bounds) below += bound < value ? 1 : 0;
-  return below;
+  // All of them, two at a time, without a branch to mispredict.
+  const __m128d values = _mm_set1_pd(value);
+  __m128i below = _mm_setzero_si128();
+  for (size_t i = 0; i < layout_.padded_bounds.size(); i += 2) {
+    const __m128d pair = _mm_loadu_pd(&layout_.padded_bounds[i]);
+    below = _mm_sub_epi64(below, _mm_castpd_si128(_mm_cmplt_pd(pair, values)));
+  }
+  below = _mm_add_epi64(below, _mm_unpackhi_epi64(below, below));
+  return static_cast<size_t>(_mm_cvtsi128_si64(below));
+}
+
+// The window bucket of a value that falls into the range in use, the common case; else null.
+inline CellWord* HistogramCell::WindowBucketInUse(double value) const {
+  constexpr uint32_t kBias = 1 << 19;
+  constexpr uint32_t kMask = (1 << 20) - 1;
+  const uint64_t header = LoadWord(words_[3]);
+  const int schema = static_cast<int>(header >> 40 & 0xff) - 16;
+  if (!(value > Window::kZeroThreshold)) return nullptr;
+  if (schema <= 0 || schema > OctaveBounds::kMaxSteppedSchema) return nullptr;
+  const auto bits = std::bit_cast<uint64_t>(value);
+  const uint64_t mantissa = bits & ((uint64_t{1} << 52) - 1);
+  const int octave = static_cast<int>(bits >> 52) - 1023;
+  const uint32_t bucket =
+      kBias + static_cast<uint32_t>(octave * (1 << schema) + SteppedPlace(mantissa, schema));
+  const uint32_t lowest = static_cast<uint32_t>(header) & kMask;
+  const uint32_t highest = static_cast<uint32_t>(header >> 20) & kMask;
+  if (bucket - lowest > highest - lowest || highest < lowest) return nullptr;
+  return &window()[Window::PlaceOf(static_cast<int32_t>(bucket - kBias))];
+}
+
+// ObserveTimes for once, which is nearly always: a third of its cost.
+void HistogramCell::Observe(double value, int64_t now_ns) {
+  CellWord* const in_window = WindowBucketInUse(value);
+  if (in_window == nullptr) return ObserveTimes(value, 1, now_ns);
+  StoreWord(words_[0], static_cast<uint64_t>(now_ns));
+  StoreDouble(words_[1], LoadDouble(words_[1]) + value);
+  CellWord& in_bounds = buckets()[BucketOf(value)];
+  StoreWord(in_bounds, LoadWord(in_bounds) + 1);
+  StoreWord(*in_window, LoadWord(*in_window) + 1);
 }
 
 void HistogramCell::ObserveSampled(double value, double rate, int64_t now_ns) {
@@ -150,8 +193,8 @@ void HistogramCell::Reach(int32_t bucket, Window::Header* header) {
   if (halvings > 0) HalveResolution(header, halvings);
   header->lowest = lowest;
   header->highest = highest;
-  // Release, although nothing but this word changed: a relaxed store would head no release sequence,
-  // and who reads it after a rewrite must still see what was rewritten.
+  // Release, although nothing but this word changed: a relaxed store would head no release
+  // sequence, and who reads it after a rewrite must still see what was rewritten.
   words_[3].Store(Window::Pack(*header), std::memory_order_release);
 }
 

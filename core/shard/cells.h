@@ -7,10 +7,10 @@
 //   counter     0 whole            integer part, to 2^63
 //               1 rest             double: what was no integer, or would not fit
 //   gauge       0 value            double: the last set and the changes since
-//               1 set_time         of the last set, 0 if never; stored after the value it belongs to
-//               2 added            double: all changes ever
-//               3 run_base         double: `added` when the present run of changes began
-//               4 run_time         when it began; a run ends with each pass of the merger
+//               1 set_time         of the last set, 0 if never; stored after the value it belongs
+//               to 2 added            double: all changes ever 3 run_base         double: `added`
+//               when the present run of changes began 4 run_time         when it began; a run ends
+//               with each pass of the merger
 //   histogram   0 touch            time of the last observation
 //               1 sum              double
 //               2 carry            double: fraction of a weight not yet counted (owner only)
@@ -155,7 +155,7 @@ class HistogramCell {
   HistogramCell(CellWord* words, const HistogramLayout& layout) : words_(words), layout_(layout) {}
 
   // Owner thread. `value` is not NaN.
-  void Observe(double value, int64_t now_ns) { ObserveTimes(value, 1, now_ns); }
+  void Observe(double value, int64_t now_ns);
   // Owner thread. An observation that stands for 1 / `rate`: counts the whole part and carries the
   // fraction to the next. A rate that is negative or infinite makes no observation.
   void ObserveSampled(double value, double rate, int64_t now_ns);
@@ -179,6 +179,7 @@ class HistogramCell {
   CellWord* buckets() const { return words_ + kHeaderWords; }
   CellWord* window() const { return words_ + kHeaderWords + layout_.bounds.size() + 1; }
   size_t BucketOf(double value) const;
+  CellWord* WindowBucketInUse(double value) const;
   void ObserveTimes(double value, uint64_t times, int64_t now_ns);
   void ObserveInWindow(double value, uint64_t times);
   void Reach(int32_t bucket, Window::Header* header);

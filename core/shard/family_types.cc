@@ -66,7 +66,8 @@ size_t FamilyTypes::Find(uint64_t hash, bool create) const {
     uint64_t found = hashes_[entry].load(std::memory_order_relaxed);
     if (found == 0) {
       if (!create) break;
-      if (hashes_[entry].compare_exchange_strong(found, hash, std::memory_order_relaxed)) return entry;
+      if (hashes_[entry].compare_exchange_strong(found, hash, std::memory_order_relaxed))
+        return entry;
     }
     if (found == hash) return entry;
   }

@@ -18,10 +18,10 @@
 
 namespace tallyd {
 
-// Invariant: an entry's hash is set once, and its type goes from none to one value once. Families are
-// told apart by a seeded 64-bit hash of their names: of a million families, the chance that any two
-// are taken for one is below 10^-7, and then one is refused as a conflict. Thread-safe, wait-free
-// but for the length of a probe.
+// Invariant: an entry's hash is set once, and its type goes from none to one value once. Families
+// are told apart by a seeded 64-bit hash of their names: of a million families, the chance that any
+// two are taken for one is below 10^-7, and then one is refused as a conflict. Thread-safe,
+// wait-free but for the length of a probe.
 class FamilyTypes {
  public:
   enum class Claim { kGranted, kConflict, kFull };

@@ -49,8 +49,8 @@ struct KeyEntry {
 };
 static_assert(sizeof(KeyEntry) == 16);
 
-// From the identity of a series (kind, name, labels) to its slot, so that several spellings of a key
-// share one cell. 8 bytes.
+// From the identity of a series (kind, name, labels) to its slot, so that several spellings of a
+// key share one cell. 8 bytes.
 struct IdentityEntry {
   uint32_t hash = 0;
   uint32_t slot_plus_one = 0;

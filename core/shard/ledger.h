@@ -30,13 +30,13 @@ class LedgerCount {
 };
 
 // Invariant, whenever no batch is open: the sum of received samples over listeners = applied + the
-// sum of dropped. One writer, the shard's owner; thread-safe to read from any thread, though several
-// numbers read while a batch is open need not add up.
+// sum of dropped. One writer, the shard's owner; thread-safe to read from any thread, though
+// several numbers read while a batch is open need not add up.
 struct Ledger {
   static constexpr size_t kMaxListeners = 64;
 
   struct Listener {
-    LedgerCount datagrams;       // datagrams, frames or stream reads taken in
+    LedgerCount datagrams;  // datagrams, frames or stream reads taken in
     LedgerCount bytes;
     LedgerCount samples;
     LedgerCount truncated;       // datagrams cut by our buffer
@@ -48,10 +48,10 @@ struct Ledger {
   LedgerCount folded;
   std::array<LedgerCount, kDropReasons> dropped;
   std::array<LedgerCount, kRepairReasons> repaired;
-  LedgerCount live_series;     // slots in use
-  LedgerCount retired_slots;   // slots waiting until the merger has passed
-  LedgerCount keys;            // entries of the key table
-  LedgerCount key_bytes;       // memory of the keys
+  LedgerCount live_series;    // slots in use
+  LedgerCount retired_slots;  // slots waiting until the merger has passed
+  LedgerCount keys;           // entries of the key table
+  LedgerCount key_bytes;      // memory of the keys
   LedgerCount batches;
 
   LedgerCount& Dropped(DropReason reason) { return dropped[static_cast<size_t>(reason)]; }

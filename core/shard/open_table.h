@@ -110,7 +110,8 @@ class OpenTable {
 
     Entry FirstOfHash(uint32_t hash) const {
       size_t place = hash & mask_;
-      while (!entries_[place].IsEmpty() && entries_[place].hash != hash) place = (place + 1) & mask_;
+      while (!entries_[place].IsEmpty() && entries_[place].hash != hash)
+        place = (place + 1) & mask_;
       return entries_[place].IsErased() ? Entry{} : entries_[place];
     }
 
@@ -149,7 +150,7 @@ class OpenTable {
   }
 
   Array current_;
-  Array old_;          // while growing: entries from moved_ on are not yet in current_
+  Array old_;  // while growing: entries from moved_ on are not yet in current_
   size_t moved_ = 0;
   size_t size_ = 0;    // entries
   size_t filled_ = 0;  // places of current_ that are not empty, erased ones included

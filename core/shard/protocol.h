@@ -20,7 +20,8 @@
 //   slot state      owner   merger  release / acquire   identity (plain data) and last value, on
 //                                                       *every* store: a relaxed "retired" after a
 //                                                       release "live" heads no release sequence,
-//                                                       so its reader would be ordered after nothing
+//                                                       so its reader would be ordered after
+//                                                       nothing
 //   chunk count     owner   merger  release / acquire   the chunk heads below it (plain data)
 //   merged epoch    merger  owner   release / acquire   the merger has finished its reads of every
 //                                                       slot retired in a batch <= merged epoch
@@ -110,12 +111,12 @@ class ChunkStamp {
   typename Atomics::template Word<uint64_t> word_;
 };
 
-// Reads the cells of one chunk with `read()` so that they are the state at a batch boundary: true if
-// they are. False after `tries` attempts in a chunk that is being written: the caller then has
+// Reads the cells of one chunk with `read()` so that they are the state at a batch boundary: true
+// if they are. False after `tries` attempts in a chunk that is being written: the caller then has
 // cells that are each right but may be from the middle of a batch. Merger thread.
 template <class Atomics, class Orders, class Read>
-bool ReadCleanCut(const BatchEpoch<Atomics, Orders>& epoch, const ChunkStamp<Atomics, Orders>& stamp,
-                  int tries, Read&& read) {
+bool ReadCleanCut(const BatchEpoch<Atomics, Orders>& epoch,
+                  const ChunkStamp<Atomics, Orders>& stamp, int tries, Read&& read) {
   for (int i = 0; i < tries; ++i) {
     const uint64_t finished = epoch.Acquire();
     const uint64_t before = stamp.Read();

@@ -70,8 +70,8 @@ bool SeriesSlots::HasRoomForSeries() const {
          memory_->header().series_allowance.Load(std::memory_order_relaxed) > 0;
 }
 
-// Past the bounds no verdict is cached, since it would change as soon as there is room again; nor is
-// the key resolved: that is what keeps the slow path from being for sale.
+// Past the bounds no verdict is cached, since it would change as soon as there is room again; nor
+// is the key resolved: that is what keeps the slow path from being for sale.
 KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash) {
   if (keys_.size() >= max_keys_) return Refuse(DropReason::kSeriesLimit);
   const Verdict verdict = rules_->Resolve(key, &spec_);
@@ -293,9 +293,8 @@ void SeriesSlots::EraseKey(const StoredKey& key) {
 void SeriesSlots::Retire(uint32_t slot) {
   const SlotIdentity& identity = memory_->identities()[slot];
   rules_->Resolve(memory_->KeyOf(identity), &spec_);
-  identities_.Erase(HashIdentity(spec_), [&](const IdentityEntry& entry) {
-    return entry.slot_plus_one == slot + 1;
-  });
+  identities_.Erase(HashIdentity(spec_),
+                    [&](const IdentityEntry& entry) { return entry.slot_plus_one == slot + 1; });
   EraseKey(PrimaryKey(identity));
   if (const auto aliases = aliases_.find(slot); aliases != aliases_.end()) {
     for (const StoredKey& key : aliases->second) {

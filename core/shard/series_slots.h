@@ -1,8 +1,8 @@
 // Keys, slots and their lives: the slow path of a shard.
 //
 // A key not seen before is resolved by the rules once, and the verdict is kept in the key table, a
-// refusal as much as a slot. Slots are handed out, retired when idle, and reused once the merger has
-// passed (protocol.h).
+// refusal as much as a slot. Slots are handed out, retired when idle, and reused once the merger
+// has passed (protocol.h).
 
 #ifndef TALLYD_CORE_SHARD_SERIES_SLOTS_H_
 #define TALLYD_CORE_SHARD_SERIES_SLOTS_H_
@@ -106,14 +106,14 @@ class SeriesSlots {
   KeyTable keys_;
   IdentityTable identities_;
   KeyMemory key_memory_;
-  absl::flat_hash_map<uint16_t, Pool> pools_;              // by CellClass::bits
+  absl::flat_hash_map<uint16_t, Pool> pools_;                      // by CellClass::bits
   absl::flat_hash_map<uint32_t, std::vector<StoredKey>> aliases_;  // further keys of a slot
-  absl::flat_hash_map<uint32_t, Repairs> repairs_;         // by place of the key
-  std::vector<int64_t> ttls_ms_{0};                        // by SlotIdentity::ttl_class
-  std::deque<Retired> retired_;                            // oldest first
+  absl::flat_hash_map<uint32_t, Repairs> repairs_;                 // by place of the key
+  std::vector<int64_t> ttls_ms_{0};                                // by SlotIdentity::ttl_class
+  std::deque<Retired> retired_;                                    // oldest first
   uint32_t live_ = 0;
-  uint32_t expiring_ = 0;    // live slots with a time to live
-  uint32_t expire_hand_ = 0; // next slot to look at
+  uint32_t expiring_ = 0;     // live slots with a time to live
+  uint32_t expire_hand_ = 0;  // next slot to look at
   uint64_t next_cell_word_ = 0;
 
   uint64_t batch_ = 0;

@@ -6,9 +6,9 @@
 //   8 data       kDataWords: exact mode: hashes of the members, an open-addressing table;
 //                sketch mode: kRegisters registers of one byte
 //
-// Up to kMaxExact members are counted exactly, more by HyperLogLog (Flajolet et al. 2007) with Ertl's
-// estimator (2017): standard error 1.04 / sqrt(kRegisters) = 1.6 %. Members are told apart by a seeded
-// 64-bit hash that is the same in all shards, so the merger can unite their cells.
+// Up to kMaxExact members are counted exactly, more by HyperLogLog (Flajolet et al. 2007) with
+// Ertl's estimator (2017): standard error 1.04 / sqrt(kRegisters) = 1.6 %. Members are told apart
+// by a seeded 64-bit hash that is the same in all shards, so the merger can unite their cells.
 
 #ifndef TALLYD_CORE_SHARD_SET_CELL_H_
 #define TALLYD_CORE_SHARD_SET_CELL_H_

@@ -1,7 +1,7 @@
 // A shard: the cells and the key table that one thread writes.
 //
-// The hot path lives here: bytes of a datagram in, cells changed. In the steady state (every key has
-// been seen) nothing between Apply and EndBatch allocates, locks, logs or throws.
+// The hot path lives here: bytes of a datagram in, cells changed. In the steady state (every key
+// has been seen) nothing between Apply and EndBatch allocates, locks, logs or throws.
 
 #ifndef TALLYD_CORE_SHARD_SHARD_H_
 #define TALLYD_CORE_SHARD_SHARD_H_
@@ -24,7 +24,7 @@ class BatchPipeline;
 struct ShardOptions {
   int index = 0;
   uint64_t hash_seed = 0;
-  uint32_t max_series = 1'000'000;          // live slots of this shard
+  uint32_t max_series = 1'000'000;             // live slots of this shard
   uint64_t max_key_bytes = uint64_t{1} << 30;  // key memory of this shard
   uint32_t max_line_bytes = 65'536;
 };
@@ -56,7 +56,8 @@ class Shard {
   // Owner thread, within a batch. As Apply, for a datagram that was cut: complete lines count, the
   // cut last one is dropped as truncated.
   void ApplyTruncated(Source source, char* datagram_untrusted, size_t size);
-  // Owner thread, within a batch. A sample that never reached the parser: one received, one dropped.
+  // Owner thread, within a batch. A sample that never reached the parser: one received, one
+  // dropped.
   void Drop(Source source, DropReason reason);
   // Owner thread. Applies what is pending and publishes the batch.
   void EndBatch();

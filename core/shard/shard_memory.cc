@@ -18,7 +18,8 @@ constexpr uint64_t kMaxRegion = uint64_t{32} << 30;  // what a 32-bit offset of 
 uint64_t RoundUp(uint64_t n) { return (n + kPage - 1) / kPage * kPage; }
 
 absl::Status Failed(const char* what, uint64_t bytes) {
-  return absl::ErrnoToStatus(errno, absl::StrCat(what, " for ", bytes >> 20, " MiB of shard memory"));
+  return absl::ErrnoToStatus(errno,
+                             absl::StrCat(what, " for ", bytes >> 20, " MiB of shard memory"));
 }
 
 }  // namespace
@@ -41,7 +42,8 @@ absl::StatusOr<std::unique_ptr<ShardMemory>> ShardMemory::Create(uint64_t key_by
   memory->fd_ = memfd_create("tallyd-shard", MFD_CLOEXEC);
   if (memory->fd_ < 0) return Failed("memfd_create", size);
   if (ftruncate(memory->fd_, static_cast<off_t>(size)) != 0) return Failed("ftruncate", size);
-  void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memory->fd_, 0);
+  void* base =
+      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memory->fd_, 0);
   if (base == MAP_FAILED) return Failed("mmap", size);
 
   memory->base_ = static_cast<char*>(base);

@@ -1,8 +1,8 @@
 // The memory of a shard: one memfd, position-independent.
 //
-// Nothing in it is a pointer: other records are named by index, keys and cells by offset, so that the
-// memory can outlive the process and be mapped anywhere. It is reserved sparse, at fixed places, and
-// costs only the pages that are touched.
+// Nothing in it is a pointer: other records are named by index, keys and cells by offset, so that
+// the memory can outlive the process and be mapped anywhere. It is reserved sparse, at fixed
+// places, and costs only the pages that are touched.
 //
 //   header        magic, version, geometry; epoch | merged epoch | allowance, a cache line each
 //   chunk heads   ChunkHead   [kMaxChunks]      a chunk is 64 slots of one cell class

@@ -39,8 +39,7 @@ size_t EndOfSample(std::string_view samples) {
       part_start = i + 1;
       ++parts;
     } else if (samples[i] == ':') {
-      const bool in_section =
-          parts >= 3 && KeepsColon(samples.substr(part_start, i - part_start));
+      const bool in_section = parts >= 3 && KeepsColon(samples.substr(part_start, i - part_start));
       if (!in_section) return i;
     }
   }

@@ -46,8 +46,8 @@ inline const char* FindEither(const char* p, char a, char b, bool* high) {
 }
 
 struct SmallDecimal {
-  uint64_t digits = 0;   // all of them, the point left out
-  int count = 0;         // of digits
+  uint64_t digits = 0;  // all of them, the point left out
+  int count = 0;        // of digits
   int after_point = 0;
 };
 
@@ -59,8 +59,9 @@ inline const char* ReadFewDigits(const char* p, SmallDecimal* decimal) {
   std::memcpy(&bytes, p, sizeof(bytes));
   // A byte is a digit if its high half is 3 and stays so with 6 added. The lowest byte that is none
   // is exact; carries can only spoil those above it.
-  const uint64_t others = ((bytes & 0xf0f0f0f0f0f0f0f0u) ^ 0x3030303030303030u) |
-                          (((bytes + 0x0606060606060606u) & 0xf0f0f0f0f0f0f0f0u) ^ 0x3030303030303030u);
+  const uint64_t others =
+      ((bytes & 0xf0f0f0f0f0f0f0f0u) ^ 0x3030303030303030u) |
+      (((bytes + 0x0606060606060606u) & 0xf0f0f0f0f0f0f0f0u) ^ 0x3030303030303030u);
   if (others == 0) return nullptr;
   const int count = std::countr_zero(others) / 8;
   if (count == 0) return nullptr;

@@ -31,8 +31,8 @@ bool EqualsIgnoringCase(std::string_view text, std::string_view lower) {
 }
 
 // Go allows "_" in a float only with a base prefix, and then between digits or after the prefix;
-// its ParseFloat is documented to take them only so, but statsd_exporter was seen to take "1_000" as
-// well. One underscore, a digit on either side.
+// its ParseFloat is documented to take them only so, but statsd_exporter was seen to take "1_000"
+// as well. One underscore, a digit on either side.
 bool StripUnderscores(std::string_view text, std::string* stripped) {
   const bool hex = text.size() > 1 && text[0] == '0' && (text[1] | 0x20) == 'x';
   for (size_t i = 0; i < text.size(); ++i) {
@@ -40,8 +40,10 @@ bool StripUnderscores(std::string_view text, std::string* stripped) {
       stripped->push_back(text[i]);
       continue;
     }
-    const bool before = i > 0 && (IsDigit(text[i - 1]) || (hex && (i == 2 || IsHexDigit(text[i - 1]))));
-    const bool after = i + 1 < text.size() && (hex ? IsHexDigit(text[i + 1]) : IsDigit(text[i + 1]));
+    const bool before =
+        i > 0 && (IsDigit(text[i - 1]) || (hex && (i == 2 || IsHexDigit(text[i - 1]))));
+    const bool after =
+        i + 1 < text.size() && (hex ? IsHexDigit(text[i + 1]) : IsDigit(text[i + 1]));
     if (!before || !after) return false;
   }
   return true;

@@ -1,9 +1,9 @@
 // Numbers as StatsD clients write them.
 //
-// The rule is Go's strconv.ParseFloat, because that is what statsd_exporter takes (docs/protocol.md,
-// "Numbers"): an optional sign, decimal digits with point and exponent, hexadecimal with a binary
-// exponent, "inf", "infinity" and "nan" in any case, underscores between digits. Beyond the largest
-// double is an error; below the smallest is zero.
+// The rule is Go's strconv.ParseFloat, because that is what statsd_exporter takes
+// (docs/protocol.md, "Numbers"): an optional sign, decimal digits with point and exponent,
+// hexadecimal with a binary exponent, "inf", "infinity" and "nan" in any case, underscores between
+// digits. Beyond the largest double is an error; below the smallest is zero.
 
 #ifndef TALLYD_CORE_WIRE_NUMBER_H_
 #define TALLYD_CORE_WIRE_NUMBER_H_

@@ -37,8 +37,8 @@ struct SampleRepairs {
 // byte after the name is the ":" that ended it.
 struct Sample {
   SampleType type = SampleType::kCounter;
-  bool is_signed = false;         // the value begins with "+" or "-"
-  bool is_integer = false;        // `integer` is the exact value
+  bool is_signed = false;   // the value begins with "+" or "-"
+  bool is_integer = false;  // `integer` is the exact value
   SampleRepairs repairs;
   std::string_view name;
   std::string_view tags;
