@@ -1,0 +1,308 @@
+#include "daemon/http_session.h"
+
+#include <algorithm>
+#include <boost/asio/write.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/read.hpp>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "daemon/clock.h"
+
+namespace tallyd {
+namespace {
+
+namespace http = boost::beast::http;
+using boost::system::error_code;
+
+// A header may share the buffer with the beginning of what follows it.
+constexpr size_t kMaxBufferBytes = 2 * HttpSession::kMaxHeaderBytes;
+// Written at a time: enough to make calls few, little enough not to hold up the loop.
+constexpr size_t kMaxWriteBytes = 1 << 20;
+
+absl::string_view View(boost::beast::string_view text) { return {text.data(), text.size()}; }
+
+// Buffers that lie elsewhere: Asio copies a sequence with each step of a write.
+struct BufferRange {
+  using value_type = boost::asio::const_buffer;
+  using const_iterator = const value_type*;
+  const_iterator begin() const { return first; }
+  const_iterator end() const { return last; }
+
+  const_iterator first;
+  const_iterator last;
+};
+
+template <typename Name>
+std::string JoinFields(const http::request_header<>& header, Name name) {
+  std::string joined;
+  const auto range = header.equal_range(name);
+  for (auto field = range.first; field != range.second; ++field) {
+    absl::StrAppend(&joined, joined.empty() ? "" : ",", View(field->value()));
+  }
+  return joined;
+}
+
+// The path of an origin-form or absolute-form target (RFC 9112 section 3.2), or nothing.
+std::optional<std::string> PathOf(std::string_view target) {
+  constexpr std::string_view kScheme = "http://";
+  if (target.substr(0, kScheme.size()) == kScheme) {
+    target.remove_prefix(kScheme.size());
+    const size_t slash = target.find('/');
+    if (slash == std::string_view::npos) return "/";
+    target.remove_prefix(slash);
+  }
+  if (target.empty() || target.front() != '/') return {};
+  return std::string(target.substr(0, target.find_first_of("?#")));
+}
+
+// RFC 9112 section 3.2: exactly one Host header, from version 1.1 on.
+bool HasProperHost(const http::request_header<>& header) {
+  const size_t hosts = header.count(http::field::host);
+  return hosts == 1 || (hosts == 0 && header.version() < 11);
+}
+
+std::string HttpDate(absl::Time time) {
+  return absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", time, absl::UTCTimeZone());
+}
+
+}  // namespace
+
+std::string HttpRequest::Field(http::field name) const {
+  return JoinFields(header_untrusted, name);
+}
+
+std::string HttpRequest::Field(std::string_view name) const {
+  return JoinFields(header_untrusted, boost::beast::string_view(name.data(), name.size()));
+}
+
+HttpResponse HttpResponse::Plain(http::status status, const std::string& text) {
+  HttpResponse response;
+  response.status = status;
+  response.body.push_back(std::make_shared<const std::string>(text + "\n"));
+  return response;
+}
+
+HttpSession::HttpSession(TcpSocket socket, const Limits& limits, Handler handler, Closed closed)
+    : socket_(std::move(socket)),
+      deadline_(socket_.get_executor()),
+      limits_(limits),
+      handler_(std::move(handler)),
+      closed_(std::move(closed)),
+      buffer_(kMaxBufferBytes) {}
+
+HttpSession::~HttpSession() = default;
+
+void HttpSession::Start() {
+  error_code ignored;
+  socket_.set_option(boost::asio::ip::tcp::no_delay(true), ignored);
+  ReadHeader();
+}
+
+void HttpSession::AwaitRequest() {
+  if (buffer_.size() > 0) return ReadHeader();
+  state_ = State::kIdle;
+  waiting_since_ns_ = MonotonicNs();
+  SetDeadline(limits_.idle_timeout);
+  socket_.async_wait(TcpSocket::wait_read, [self = shared_from_this()](const error_code& error) {
+    if (self->state_ != State::kIdle) return;
+    if (error) return self->Close();
+    self->ReadHeader();
+  });
+}
+
+void HttpSession::ReadHeader() {
+  state_ = State::kReadingHeader;
+  header_timed_out_ = false;
+  head_only_ = false;
+  SetDeadline(limits_.header_timeout);
+  parser_.emplace();
+  parser_->header_limit(kMaxHeaderBytes);
+  // Bodies are not read, so they may be announced as long as they like.
+  parser_->body_limit(boost::none);
+  http::async_read_header(
+      socket_, buffer_, *parser_,
+      [self = shared_from_this()](const error_code& error, size_t) { self->OnHeader(error); });
+}
+
+void HttpSession::OnHeader(const error_code& error) {
+  if (state_ != State::kReadingHeader) return;
+  if (error) return OnHeaderError(error);
+  const http::request_header<>& header = parser_->get().base();
+  const bool has_body = parser_->chunked() || parser_->content_length().value_or(0) > 0;
+  head_only_ = header.method() == http::verb::head;
+  keep_alive_ = parser_->get().keep_alive() && !has_body;
+  http_1_0_ = header.version() == 10;
+  Handle();
+}
+
+void HttpSession::OnHeaderError(const error_code& error) {
+  if (header_timed_out_ && parser_->got_some()) {
+    return Refuse(http::status::request_timeout, "The header took too long.");
+  }
+  if (error == http::error::header_limit || error == http::error::buffer_overflow) {
+    return Refuse(http::status::request_header_fields_too_large, "The header is too long.");
+  }
+  const bool malformed =
+      error.category() == http::make_error_code(http::error::bad_line_ending).category() &&
+      error != http::error::end_of_stream && error != http::error::partial_message;
+  if (malformed) return Refuse(http::status::bad_request, "This is not HTTP/1.1.");
+  Close();
+}
+
+void HttpSession::Handle() {
+  const http::request_header<>& header = parser_->get().base();
+  if (header.version() != 11 && header.version() != 10) {
+    return Refuse(http::status::http_version_not_supported, "Please speak HTTP/1.1.");
+  }
+  const absl::string_view target = View(header.target());
+  std::optional<std::string> path = PathOf(std::string_view(target.data(), target.size()));
+  if (!path.has_value() || !HasProperHost(header)) {
+    return Refuse(http::status::bad_request, "The target or the Host header is malformed.");
+  }
+  state_ = State::kHandling;
+  deadline_.cancel();
+  const HttpRequest request = {.header_untrusted = header, .path_untrusted = *std::move(path)};
+  handler_(shared_from_this(), request);
+}
+
+void HttpSession::Refuse(http::status status, const std::string& text) {
+  keep_alive_ = false;
+  state_ = State::kHandling;
+  Answer(HttpResponse::Plain(status, text));
+}
+
+void HttpSession::Answer(HttpResponse response) {
+  if (state_ != State::kHandling) {
+    if (response.done) response.done(false);
+    return;
+  }
+  response_ = std::move(response);
+  if (response_.close) keep_alive_ = false;
+  Write();
+}
+
+std::string HttpSession::RenderHeader() const {
+  size_t body_bytes = 0;
+  for (const PageBuffer& page : response_.body) body_bytes += page->size();
+  std::string header = absl::StrCat(
+      "HTTP/1.1 ", static_cast<unsigned>(response_.status), " ",
+      View(http::obsolete_reason(response_.status)), "\r\nDate: ", HttpDate(absl::Now()),
+      "\r\nContent-Type: ", response_.content_type, "\r\nContent-Length: ", body_bytes,
+      "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+  for (const auto& [name, value] : response_.headers) {
+    absl::StrAppend(&header, name, ": ", value, "\r\n");
+  }
+  if (!keep_alive_) absl::StrAppend(&header, "Connection: close\r\n");
+  if (keep_alive_ && http_1_0_) absl::StrAppend(&header, "Connection: keep-alive\r\n");
+  header.append("\r\n");
+  return header;
+}
+
+void HttpSession::Write() {
+  state_ = State::kWriting;
+  response_header_ = RenderHeader();
+  response_buffers_.clear();
+  response_buffers_.push_back(boost::asio::buffer(response_header_));
+  if (!head_only_) {
+    for (const PageBuffer& page : response_.body) {
+      if (!page->empty()) response_buffers_.push_back(boost::asio::buffer(*page));
+    }
+  }
+  SetDeadline(std::min(limits_.write_timeout, response_.write_timeout));
+  const BufferRange range = {.first = response_buffers_.data(),
+                             .last = response_buffers_.data() + response_buffers_.size()};
+  boost::asio::async_write(
+      socket_, range, [](const error_code& error, size_t) { return error ? 0 : kMaxWriteBytes; },
+      [self = shared_from_this()](const error_code& error, size_t) { self->OnWritten(error); });
+}
+
+void HttpSession::OnWritten(const error_code& error) {
+  if (state_ != State::kWriting) return;
+  ReportDone(!error);
+  ReleaseResponse();
+  if (state_ != State::kWriting) return;
+  if (error) return Close();
+  if (keep_alive_) return AwaitRequest();
+  Drain();
+}
+
+void HttpSession::ReportDone(bool complete) {
+  if (const auto done = std::exchange(response_.done, nullptr)) done(complete);
+}
+
+// A connection that stays open keeps no pages.
+void HttpSession::ReleaseResponse() {
+  response_ = {};
+  response_buffers_.clear();
+}
+
+void HttpSession::Drain() {
+  state_ = State::kDraining;
+  error_code error;
+  socket_.shutdown(TcpSocket::shutdown_send, error);
+  if (error) return Close();
+  SetDeadline(limits_.drain_timeout);
+  ReadAway(kMaxDrainedBytes);
+}
+
+void HttpSession::ReadAway(size_t left) {
+  socket_.async_read_some(boost::asio::buffer(drained_),
+                          [self = shared_from_this(), left](const error_code& error, size_t size) {
+                            if (self->state_ != State::kDraining) return;
+                            if (error || size >= left) return self->Close();
+                            self->ReadAway(left - size);
+                          });
+}
+
+void HttpSession::Abort() {
+  if (state_ == State::kClosed) return;
+  error_code ignored;
+  socket_.set_option(boost::asio::socket_base::linger(true, 0), ignored);
+  Close();
+}
+
+void HttpSession::Close() {
+  if (state_ == State::kClosed) return;
+  const std::shared_ptr<HttpSession> keep_until_return = shared_from_this();
+  state_ = State::kClosed;
+  error_code ignored;
+  socket_.close(ignored);
+  deadline_.cancel();
+  // A write that was under way may look at the response until its handler has run, so the response
+  // goes with the session.
+  ReportDone(false);
+  closed_(this);
+}
+
+void HttpSession::SetDeadline(absl::Duration timeout) {
+  deadline_.expires_after(absl::ToChronoNanoseconds(timeout));
+  deadline_.async_wait([self = shared_from_this()](const error_code& error) {
+    // A timer that was set anew meanwhile has a later time.
+    if (error || self->deadline_.expiry() > std::chrono::steady_clock::now()) return;
+    self->OnDeadline();
+  });
+}
+
+void HttpSession::OnDeadline() {
+  switch (state_) {
+    case State::kReadingHeader: {
+      header_timed_out_ = true;
+      error_code ignored;
+      socket_.cancel(ignored);  // OnHeader goes on from there
+      return;
+    }
+    case State::kWriting:
+      return Abort();
+    case State::kIdle:
+    case State::kDraining:
+      return Close();
+    case State::kHandling:
+    case State::kClosed:
+      return;
+  }
+}
+
+}  // namespace tallyd

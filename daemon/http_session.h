@@ -1,0 +1,142 @@
+// One connection of an HTTP client: requests in, answers out, one after the other.
+
+#ifndef TALLYD_DAEMON_HTTP_SESSION_H_
+#define TALLYD_DAEMON_HTTP_SESSION_H_
+
+#include <array>
+#include <boost/asio/basic_socket_acceptor.hpp>
+#include <boost/asio/basic_stream_socket.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/empty_body.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/status.hpp>
+#include <boost/beast/http/verb.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "core/merge/snapshot.h"
+#include "daemon/loop.h"
+
+namespace tallyd {
+
+using TcpSocket = boost::asio::basic_stream_socket<boost::asio::ip::tcp, Loop::executor_type>;
+using TcpAcceptor = boost::asio::basic_socket_acceptor<boost::asio::ip::tcp, Loop::executor_type>;
+
+// The header of a request. A body is never read.
+struct HttpRequest {
+  boost::beast::http::request_header<> header_untrusted;
+  std::string path_untrusted;  // without query, not decoded; begins with "/"
+
+  boost::beast::http::verb method() const { return header_untrusted.method(); }
+  // The value of a header; of one that comes several times, all of them with commas between.
+  std::string Field(boost::beast::http::field name) const;
+  std::string Field(std::string_view name) const;
+};
+
+struct HttpResponse {
+  boost::beast::http::status status = boost::beast::http::status::ok;
+  std::string content_type = "text/plain; charset=utf-8";
+  std::vector<std::pair<std::string, std::string>> headers;  // besides those of every answer
+  std::vector<PageBuffer> body;                              // sent from where it lies
+  absl::Duration write_timeout = absl::InfiniteDuration();   // if shorter than the session's
+  bool close = false;                                        // end the connection after it
+  // Called once: the answer has been handed to the kernel, or never will be.
+  std::function<void(bool complete)> done;
+
+  // A sentence as an answer; a line feed is added.
+  static HttpResponse Plain(boost::beast::http::status status, const std::string& text);
+};
+
+// Reads a header under a deadline and a size limit, hands the request to the handler, writes its
+// answer under another deadline, and waits for the next request. Whoever overruns a deadline or a
+// limit is answered with the reason where there is still somebody to read it, and closed.
+//
+// Invariant: at most one request is open; the next is not read before the answer is written.
+// Ownership: the control loop's thread. Keeps itself alive as long as an operation is under way.
+class HttpSession : public std::enable_shared_from_this<HttpSession> {
+ public:
+  // Must lead to one call of Answer, at once or later.
+  using Handler = std::function<void(const std::shared_ptr<HttpSession>&, const HttpRequest&)>;
+  using Closed = std::function<void(HttpSession*)>;
+
+  struct Limits {
+    absl::Duration header_timeout = absl::Seconds(5);  // for a whole header
+    absl::Duration write_timeout = absl::Seconds(30);  // for a whole answer
+    absl::Duration idle_timeout = absl::Seconds(60);   // between two requests
+    absl::Duration drain_timeout = absl::Seconds(1);   // to let the peer read a last answer
+  };
+  static constexpr uint32_t kMaxHeaderBytes = 8192;
+  // What is read and thrown away of a body, so that a reset does not overtake our answer.
+  static constexpr size_t kMaxDrainedBytes = 256 * 1024;
+
+  HttpSession(TcpSocket socket, const Limits& limits, Handler handler, Closed closed);
+  ~HttpSession();
+  HttpSession(const HttpSession&) = delete;
+  HttpSession& operator=(const HttpSession&) = delete;
+
+  void Start();
+  // Once for each request. Without effect if the session was closed meanwhile.
+  void Answer(HttpResponse response);
+  // Ends the connection at once; the kernel still sends what it was given.
+  void Stop() { Close(); }
+  // Ends the connection at once; what the kernel still holds unsent is thrown away.
+  void Abort();
+
+  bool waits_for_request() const { return state_ == State::kIdle; }
+  int64_t waiting_since_ns() const { return waiting_since_ns_; }
+
+ private:
+  enum class State { kIdle, kReadingHeader, kHandling, kWriting, kDraining, kClosed };
+  using Parser = boost::beast::http::request_parser<boost::beast::http::empty_body>;
+
+  void AwaitRequest();
+  void ReadHeader();
+  void OnHeader(const boost::system::error_code& error);
+  void OnHeaderError(const boost::system::error_code& error);
+  void Handle();
+  // Answers what has not become a request.
+  void Refuse(boost::beast::http::status status, const std::string& text);
+  void Write();
+  void OnWritten(const boost::system::error_code& error);
+  void ReportDone(bool complete);
+  void ReleaseResponse();
+  void Drain();
+  void ReadAway(size_t left);
+  void Close();
+
+  void SetDeadline(absl::Duration timeout);
+  void OnDeadline();
+  std::string RenderHeader() const;
+
+  TcpSocket socket_;
+  LoopTimer deadline_;
+  const Limits limits_;
+  const Handler handler_;
+  const Closed closed_;
+
+  State state_ = State::kIdle;
+  int64_t waiting_since_ns_ = 0;
+  bool header_timed_out_ = false;
+  bool head_only_ = false;   // the request is a HEAD
+  bool keep_alive_ = false;  // another request may follow
+  bool http_1_0_ = false;
+  boost::beast::flat_buffer buffer_;
+  std::optional<Parser> parser_;
+  HttpResponse response_;
+  std::string response_header_;
+  std::vector<boost::asio::const_buffer> response_buffers_;
+  std::array<char, 4096> drained_;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_HTTP_SESSION_H_
