@@ -271,44 +271,50 @@ struct Avx2Count {
 
 constexpr size_t kObservations = 1 << 16;
 
+struct Observation {
+  size_t histogram;
+  double value;
+};
+
+// Built for AVX2, so that every search may be inlined.
 template <class Search, size_t kBounds>
-[[gnu::target("avx2,popcnt")]] double ObserveNs(size_t histograms, const Options& o) {
+[[gnu::target("avx2,popcnt")]] void ObserveAll(const Bounds<kBounds>& bounds,
+                                               const std::vector<Observation>& observations,
+                                               Histogram<kBounds>* cells) {
+  for (const Observation& x : observations) {
+    cells[x.histogram].Observe(Search::Bucket(bounds, x.value), x.value);
+  }
+}
+
+template <class Search, size_t kBounds>
+double ObserveNs(size_t histograms, const Options& o) {
   std::mt19937_64 random(1);
   Bounds<kBounds> bounds;
   for (size_t i = 0; i < kBounds; ++i) {
     bounds[i] = std::pow(10.0, -3 + 5.0 * static_cast<double>(i) / kBounds);
   }
-  const std::unique_ptr<Histogram<kBounds>[]> cells(new Histogram<kBounds>[histograms]);
-  struct Observation {
-    size_t histogram;
-    double value;
-  };
   std::vector<Observation> observations(kObservations);
   for (Observation& x : observations) {
     x.histogram = random() % histograms;
     x.value = std::pow(10.0, -4 + 7 * static_cast<double>(random() >> 11) * 0x1p-53);
   }
-  return NsPer(static_cast<double>(observations.size()), o, [&]() [[gnu::target("avx2,popcnt")]] {
-    for (const Observation& x : observations) {
-      cells[x.histogram].Observe(Search::Bucket(bounds, x.value), x.value);
-    }
+  const std::unique_ptr<Histogram<kBounds>[]> cells(new Histogram<kBounds>[histograms]);
+  return NsPer(static_cast<double>(observations.size()), o, [&] {
+    ObserveAll<Search>(bounds, observations, cells.get());
     Keep(cells[0]);
   });
 }
 
 template <size_t kBounds>
 std::string HistogramJson(const char* name, size_t histograms, const Options& o) {
-  std::string json = absl::StrFormat(R"("%s":{"lower_bound":%.2f,"linear":%.2f)", name,
-                                     ObserveNs<LowerBound, kBounds>(histograms, o),
-                                     ObserveNs<Linear, kBounds>(histograms, o));
-  if (__builtin_cpu_supports("avx2")) {
-    absl::StrAppendFormat(&json, R"(,"avx2_count":%.2f)",
-                          ObserveNs<Avx2Count, kBounds>(histograms, o));
-  }
-  return json + "}";
+  return absl::StrFormat(R"("%s":{"lower_bound":%.2f,"linear":%.2f,"avx2_count":%.2f})", name,
+                         ObserveNs<LowerBound, kBounds>(histograms, o),
+                         ObserveNs<Linear, kBounds>(histograms, o),
+                         ObserveNs<Avx2Count, kBounds>(histograms, o));
 }
 
 std::string HistogramsJson(const Options& o) {
+  if (!__builtin_cpu_supports("avx2")) return "\"histogram_observe\":null";
   return absl::StrCat("\"histogram_observe\":{", HistogramJson<12>("12_bounds", 1, o), ",",
                       HistogramJson<32>("32_bounds", 1, o), ",",
                       HistogramJson<12>("12_bounds_100k", 100'000, o), ",",

@@ -113,7 +113,8 @@ absl::string_view TypeText(Kind kind) {
 // Makes line after line and hands each to the ring of its sender.
 class PlanBuilder {
  public:
-  PlanBuilder(Plan* plan) : plan_(*plan), random_(plan->workload.seed), chooser_(w_, &random_) {}
+  explicit PlanBuilder(Plan* plan)
+      : plan_(*plan), random_(plan->workload.seed), chooser_(w_, &random_) {}
 
   absl::Status AddLine() {
     const uint32_t series = chooser_.Next();
