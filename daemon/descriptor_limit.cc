@@ -9,7 +9,8 @@ namespace tallyd {
 namespace {
 
 constexpr int kMaxConnections = 16'384;
-constexpr int kReserve = 64;
+// For as many HTTP connections as there may be, and some files.
+constexpr int kReserve = 1'100;
 
 int OpenDescriptors() {
   DIR* directory = ::opendir("/proc/self/fd");

@@ -21,8 +21,12 @@ absl::StatusOr<std::unique_ptr<ListenerSet>> ListenerSet::Open(const Options& op
   return set;
 }
 
-uint16_t ListenerSet::AddBound(const std::string& kind, const std::string& address) {
-  bound_.push_back({kind, address});
+uint16_t ListenerSet::AddBound(const std::string& kind, const std::string& address,
+                               bool takes_connections) {
+  BoundListener& bound = bound_.emplace_back();
+  bound.kind = kind;
+  bound.address = address;
+  bound.takes_connections = takes_connections;
   return static_cast<uint16_t>(bound_.size() - 1);
 }
 
@@ -32,7 +36,7 @@ absl::Status ListenerSet::OpenUdp(const Options& options, int shards) {
     if (!address.ok()) return address.status();
     absl::StatusOr<UdpGroup> group = OpenUdpGroup(*address, shards, options.ReadBufferBytes());
     if (!group.ok()) return group.status();
-    const uint16_t index = AddBound("udp", group->address);
+    const uint16_t index = AddBound("udp", group->address, false);
     bound_[index].receive_buffer_asked_bytes = options.ReadBufferBytes();
     bound_[index].receive_buffer_bytes = group->receive_buffer_bytes;
     udp_indexes_.push_back(index);
@@ -49,7 +53,7 @@ absl::Status ListenerSet::OpenTcp(const Options& options) {
     if (!fd.ok()) return fd.status();
     const absl::StatusOr<SocketAddress> bound = SocketAddress::OfSocket(fd->get());
     if (!bound.ok()) return bound.status();
-    const uint16_t index = AddBound("tcp", bound->ToString());
+    const uint16_t index = AddBound("tcp", bound->ToString(), true);
     streams_.push_back({*std::move(fd), StreamKind::kTcp, index});
   }
   return absl::OkStatus();
@@ -59,7 +63,7 @@ absl::Status ListenerSet::OpenUnixgram(const Options& options) {
   for (const std::string& path : options.unixgram) {
     absl::StatusOr<UnixPath> bound = UnixPath::Bind(path, SOCK_DGRAM, options.unixsocket_mode);
     if (!bound.ok()) return bound.status();
-    const uint16_t index = AddBound("unixgram", path);
+    const uint16_t index = AddBound("unixgram", path, false);
     unixgram_.push_back({bound->TakeFd(), StreamKind::kUnixSeqpacket, index});
     paths_.push_back(*std::move(bound));
   }
@@ -84,7 +88,7 @@ absl::Status ListenerSet::OpenUnixStream(const std::string& path, StreamKind kin
   if (!bound.ok()) return bound.status();
   absl::Status status = ListenOn(bound->fd(), absl::StrCat("socket ", path));
   if (!status.ok()) return status;
-  const uint16_t index = AddBound(packets ? "unixseqpacket" : "unixstream", path);
+  const uint16_t index = AddBound(packets ? "unixseqpacket" : "unixstream", path, true);
   streams_.push_back({bound->TakeFd(), kind, index});
   paths_.push_back(*std::move(bound));
   return absl::OkStatus();

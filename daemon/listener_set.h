@@ -26,6 +26,7 @@ struct BoundListener {
   std::string address;                 // with the port that was taken, or the path
   int receive_buffer_asked_bytes = 0;  // of each UDP socket; 0 for others
   int receive_buffer_bytes = 0;        // effective
+  bool takes_connections = false;
 
   std::string name() const { return kind + ":" + address; }
 };
@@ -62,7 +63,7 @@ class ListenerSet {
 
   ListenerSet() = default;
 
-  uint16_t AddBound(const std::string& kind, const std::string& address);
+  uint16_t AddBound(const std::string& kind, const std::string& address, bool takes_connections);
   absl::Status OpenUdp(const Options& options, int shards);
   absl::Status OpenTcp(const Options& options);
   absl::Status OpenUnixgram(const Options& options);

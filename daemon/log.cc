@@ -10,12 +10,11 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
-#include <string_view>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "daemon/json.h"
 
 namespace tallyd {
 namespace {
@@ -75,30 +74,15 @@ const char* NameOf(LogLevel level) {
   return "error";
 }
 
-// A JSON string, which logfmt understands as well.
-std::string Quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      absl::StrAppend(&out, "\\", std::string(1, c));
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      absl::StrAppend(&out, absl::StrFormat("\\u%04x", static_cast<unsigned char>(c)));
-    } else {
-      out.push_back(c);
-    }
-  }
-  out.push_back('"');
-  return out;
-}
-
 std::string LogfmtValue(const std::string& text) {
   const bool plain = !text.empty() && text.find_first_of(" =\"\\\t\r\n") == std::string::npos;
-  return plain ? text : Quoted(text);
+  return plain ? text : JsonString(text);  // which logfmt understands as well
 }
 
 std::string LogfmtLine(LogLevel level, const std::string& time, const std::string& message,
                        const LogFields& fields) {
-  std::string line = absl::StrCat("ts=", time, " level=", NameOf(level), " msg=", Quoted(message));
+  std::string line =
+      absl::StrCat("ts=", time, " level=", NameOf(level), " msg=", JsonString(message));
   for (const auto& [name, value] : fields) {
     absl::StrAppend(&line, " ", name, "=", LogfmtValue(value));
   }
@@ -107,10 +91,10 @@ std::string LogfmtLine(LogLevel level, const std::string& time, const std::strin
 
 std::string JsonLine(LogLevel level, const std::string& time, const std::string& message,
                      const LogFields& fields) {
-  std::string line = absl::StrCat("{\"ts\":", Quoted(time), ",\"level\":\"", NameOf(level),
-                                  "\",\"msg\":", Quoted(message));
+  std::string line = absl::StrCat("{\"ts\":", JsonString(time), ",\"level\":\"", NameOf(level),
+                                  "\",\"msg\":", JsonString(message));
   for (const auto& [name, value] : fields) {
-    absl::StrAppend(&line, ",", Quoted(name), ":", Quoted(value));
+    absl::StrAppend(&line, ",", JsonString(name), ":", JsonString(value));
   }
   line.push_back('}');
   return line;

@@ -47,13 +47,13 @@ struct RawFlags {
 };
 
 void AddListenFlag(CLI::App* app, const std::string& name, std::vector<std::string>* values,
-                   const std::string& help) {
+                   const std::string& help, const char* value = "ADDRESS") {
   app->add_option(name, *values, help)
       ->expected(1)
       ->take_all()
       ->allow_extra_args(false)
       ->group(kListening)
-      ->type_name("ADDRESS");
+      ->type_name(value);
 }
 
 void AddListenFlags(CLI::App* app, Options* options, RawFlags* raw) {
@@ -64,12 +64,13 @@ void AddListenFlags(CLI::App* app, Options* options, RawFlags* raw) {
                 "TCP address, one line after the other; repeatable, empty: off. Default "
                 "127.0.0.1:9125");
   AddListenFlag(app, "--statsd.listen-unixgram", &options->unixgram,
-                "path of a UNIX datagram socket, repeatable");
+                "path of a UNIX datagram socket, repeatable", "PATH");
   AddListenFlag(app, "--statsd.listen-unixstream", &options->unixstream,
                 "path of a UNIX stream socket with DogStatsD framing (4-byte little-endian "
-                "length), repeatable");
+                "length), repeatable",
+                "PATH");
   AddListenFlag(app, "--statsd.listen-unixseqpacket", &options->unixseqpacket,
-                "path of a UNIX seqpacket socket, repeatable");
+                "path of a UNIX seqpacket socket, repeatable", "PATH");
   app->add_option("--statsd.unixsocket-mode", raw->unixsocket_mode,
                   "permissions of the UNIX sockets, octal. Default 755")
       ->group(kListening)
@@ -164,10 +165,45 @@ void AddForeignFlags(CLI::App* app, RawFlags* raw) {
   app->add_flag("--debug.dump-fsm,!--no-debug.dump-fsm", raw->dump_fsm)->group(kNotYet);
 }
 
+// Help as it is read: a flag, its value, and below it what it means, in lines of a width to read.
+class HelpFormatter final : public CLI::Formatter {
+ public:
+  std::string make_option(const CLI::Option* option, bool) const override {
+    const std::string name = option->get_lnames().front();
+    std::string text = absl::StrCat("  --", name);
+    if (option->get_items_expected_max() == 0) {
+      // A name of its own for "off" makes a flag that can be switched off.
+      if (option->get_lnames().size() > 1) text = absl::StrCat("  --[no-]", name);
+    } else {
+      absl::StrAppend(&text, "=", option->get_type_name());
+    }
+    text.push_back('\n');
+    AppendWrapped(option->get_description(), &text);
+    return text;
+  }
+
+ private:
+  static constexpr size_t kWidth = 92;
+  static constexpr char kIndent[] = "        ";
+
+  static void AppendWrapped(const std::string& description, std::string* text) {
+    std::string line;
+    for (const std::string& word : CLI::detail::split(description, ' ')) {
+      if (line.size() + word.size() + 1 > kWidth) {
+        absl::StrAppend(text, kIndent, line, "\n");
+        line.clear();
+      }
+      absl::StrAppend(&line, line.empty() ? "" : " ", word);
+    }
+    if (!line.empty()) absl::StrAppend(text, kIndent, line, "\n");
+  }
+};
+
 // The parser with all flags, bound to `options` and `raw`, which outlive it.
 std::unique_ptr<CLI::App> MakeParser(Options* options, RawFlags* raw) {
   auto app = std::make_unique<CLI::App>(
       "tallyd adds up StatsD events and shows the sums to Prometheus.", "tallyd");
+  app->formatter(std::make_shared<HelpFormatter>());
   app->set_help_flag();  // ours is an ordinary flag, so that parsing has no side effects
   AddListenFlags(app.get(), options, raw);
   AddWebFlags(app.get(), options);

@@ -1,0 +1,148 @@
+#include "daemon/daemon.h"
+
+#include <boost/asio/post.hpp>
+#include <exception>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/merge/merger.h"
+#include "daemon/descriptor_limit.h"
+#include "daemon/log.h"
+
+namespace tallyd {
+namespace {
+
+std::vector<ListenerInfo> DescribeListeners(const ListenerSet& listeners) {
+  std::vector<ListenerInfo> infos;
+  for (const BoundListener& bound : listeners.bound()) {
+    ListenerInfo info;
+    info.name = bound.name();
+    info.receive_buffer_asked_bytes = bound.receive_buffer_asked_bytes;
+    info.receive_buffer_bytes = bound.receive_buffer_bytes;
+    info.takes_connections = bound.takes_connections;
+    infos.push_back(std::move(info));
+  }
+  return infos;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options) {
+  RaiseDescriptorLimit();
+  const int shards = options.ShardCount();
+  auto listeners = ListenerSet::Open(options, shards);
+  if (!listeners.ok()) return listeners.status();
+  std::unique_ptr<Daemon> daemon(new Daemon(*std::move(listeners)));
+  absl::Status status = daemon->StartShards(options, shards);
+  if (status.ok()) status = daemon->StartHttp(options);
+  if (!status.ok()) return status;
+  daemon->StartSignals();
+  daemon->LogReady();
+  return daemon;
+}
+
+Daemon::Daemon(std::unique_ptr<ListenerSet> listeners) : listeners_(std::move(listeners)) {}
+
+Daemon::~Daemon() = default;
+
+absl::Status Daemon::StartShards(const Options& options, int shards) {
+  auto set = ShardSet::Create(options, shards, &connection_counts_);
+  if (!set.ok()) return set.status();
+  shards_ = *std::move(set);
+  absl::Status status = listeners_->GiveDatagramSockets(shards_->threads());
+  if (status.ok()) status = shards_->Start();
+  if (!status.ok()) return status;
+  merger_ = std::make_unique<MergeThread>(
+      std::make_unique<Merger>(shards_->memories(), &shards_->rules()), options.merge_interval);
+  merger_->MergeNow();
+  connection_budget_ = std::make_unique<ConnectionBudget>(ConnectionLimit());
+  listeners_->StartAccepting(&control_, shards_->threads(), connection_budget_.get(),
+                             &connection_counts_);
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::StartHttp(const Options& options) {
+  own_metrics_ = std::make_unique<OwnMetrics>(shards_->ledgers(), DescribeListeners(*listeners_),
+                                              merger_.get());
+  own_metrics_->SetConnectionCounts(&connection_counts_);
+  own_metrics_->SetSeriesLimit(options.series_limit);
+  HttpServer::Options http;
+  http.addresses = options.web;
+  http.telemetry_path = options.telemetry_path;
+  http.max_requests = options.web_max_requests;
+  http.enable_lifecycle = options.enable_lifecycle;
+  HttpServer::Hooks hooks;
+  hooks.ready = [this] { return Ready(); };
+  hooks.reload = [this] { return Reload(); };
+  hooks.quit = [this] {
+    ProcessSignals::NextOneQuits();
+    Shutdown();
+  };
+  http_ = std::make_unique<HttpServer>(control_, std::move(http), merger_.get(), own_metrics_.get(),
+                                       std::move(hooks));
+  return http_->Listen();
+}
+
+void Daemon::StartSignals() {
+  ProcessSignals::Hooks hooks;
+  hooks.shutdown = [this] { Shutdown(); };
+  hooks.reload = [this] { Reload().IgnoreError(); };
+  signals_ = std::make_unique<ProcessSignals>(&control_, std::move(hooks));
+}
+
+void Daemon::LogReady() const {
+  std::map<std::string, std::vector<std::string>> addresses;
+  for (const BoundListener& bound : listeners_->bound()) {
+    addresses[bound.kind].push_back(bound.address);
+  }
+  LogFields fields;
+  for (const char* kind : {"udp", "tcp", "unixgram", "unixstream", "unixseqpacket"}) {
+    if (addresses.count(kind) == 0) continue;
+    fields.emplace_back(kind, absl::StrJoin(addresses[kind], ","));
+  }
+  if (!http_->bound().empty()) fields.emplace_back("http", absl::StrJoin(http_->bound(), ","));
+  fields.emplace_back("shards", absl::StrCat(shards_->threads().size()));
+  LogInfo("ready", fields);
+}
+
+absl::Status Daemon::Ready() const {
+  if (shutting_down_) return absl::UnavailableError("shutting down");
+  if (merger_->status().merges == 0) return absl::UnavailableError("nothing was merged yet");
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::Reload() {
+  own_metrics_->SetReloadSuccessful(true);
+  LogInfo("reloaded; there is no configuration file to read");
+  return absl::OkStatus();
+}
+
+ExitCode Daemon::Run() {
+  try {
+    control_.run();
+  } catch (const std::exception& error) {
+    LogError("the control loop failed", {{"error", error.what()}});
+    return ExitCode::kRuntimeFailure;
+  }
+  return ExitCode::kClean;
+}
+
+void Daemon::Shutdown() {
+  if (std::exchange(shutting_down_, true)) return;
+  listeners_->Close();
+  shards_->Stop([this] { boost::asio::post(control_, [this] { Finish(); }); });
+}
+
+void Daemon::Finish() {
+  shards_->Join();
+  merger_->MergeNow();
+  http_->Stop();
+  control_.stop();
+  LogInfo("stopped");
+}
+
+}  // namespace tallyd

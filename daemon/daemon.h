@@ -1,0 +1,67 @@
+// The process, put together: listeners, shards, merger, HTTP, signals.
+
+#ifndef TALLYD_DAEMON_DAEMON_H_
+#define TALLYD_DAEMON_DAEMON_H_
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "daemon/connection_counts.h"
+#include "daemon/exit_code.h"
+#include "daemon/http_server.h"
+#include "daemon/listener_set.h"
+#include "daemon/loop.h"
+#include "daemon/merge_thread.h"
+#include "daemon/options.h"
+#include "daemon/own_metrics.h"
+#include "daemon/process_signals.h"
+#include "daemon/shard_set.h"
+
+namespace tallyd {
+
+// Starts the parts in the order in which they need each other and stops them the other way round.
+// What happens in between is theirs.
+//
+// Ownership: the main thread, which runs the control loop.
+class Daemon {
+ public:
+  // Binds, starts all threads and says so in the log. An error names the address.
+  static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Options& options);
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  // Serves until a shutdown is asked for and done.
+  ExitCode Run();
+
+ private:
+  explicit Daemon(std::unique_ptr<ListenerSet> listeners);
+
+  absl::Status StartShards(const Options& options, int shards);
+  absl::Status StartHttp(const Options& options);
+  void StartSignals();
+  void LogReady() const;
+
+  absl::Status Ready() const;
+  absl::Status Reload();
+  // Once: stops what brings events in, and lets the shards take what is queued.
+  void Shutdown();
+  // All that was received is in the shards: shows it a last time and ends the control loop.
+  void Finish();
+
+  Loop control_{1};
+  ConnectionCounts connection_counts_;
+  std::unique_ptr<ConnectionBudget> connection_budget_;
+  std::unique_ptr<ListenerSet> listeners_;
+  std::unique_ptr<ShardSet> shards_;
+  std::unique_ptr<MergeThread> merger_;
+  std::unique_ptr<OwnMetrics> own_metrics_;
+  std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<ProcessSignals> signals_;
+  bool shutting_down_ = false;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_DAEMON_H_

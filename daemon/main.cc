@@ -1,0 +1,61 @@
+// tallyd: adds up StatsD events and shows the sums to Prometheus.
+
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_join.h"
+#include "daemon/daemon.h"
+#include "daemon/exit_code.h"
+#include "daemon/log.h"
+#include "daemon/options.h"
+
+namespace tallyd {
+namespace {
+
+ExitCode Fail(const absl::Status& status) {
+  const ExitCode code = ExitCodeFor(status);
+  LogError(std::string(status.message()), {{"exit", std::to_string(static_cast<int>(code))}});
+  return code;
+}
+
+ExitCode Serve(const Options& options) {
+  if (!options.meaningless.empty()) {
+    LogInfo("these flags have no meaning here and change nothing",
+            {{"flags", absl::StrJoin(options.meaningless, ",")}});
+  }
+  auto daemon = Daemon::Start(options);
+  if (!daemon.ok()) return Fail(daemon.status());
+  return (*daemon)->Run();
+}
+
+ExitCode Main(const std::vector<std::string>& arguments) {
+  const absl::StatusOr<Options> options = ParseOptions(arguments);
+  if (!options.ok()) {
+    std::cerr << "tallyd: " << options.status().message() << "\n";
+    return ExitCode::kUsage;
+  }
+  if (options->show_help) {
+    std::cout << HelpText();
+    return ExitCode::kClean;
+  }
+  if (options->show_version) {
+    std::cout << VersionText();
+    return ExitCode::kClean;
+  }
+  if (options->check_config) {
+    std::cout << DescribeLimits(*options);
+    return ExitCode::kClean;
+  }
+  StartLog(options->log_level, options->log_format);
+  const ExitCode code = Serve(*options);
+  StopLog();
+  return code;
+}
+
+}  // namespace
+}  // namespace tallyd
+
+int main(int argc, char** argv) {
+  return static_cast<int>(tallyd::Main(std::vector<std::string>(argv + 1, argv + argc)));
+}
