@@ -76,15 +76,16 @@ class Load:
         return self.account()
 
 
-def row_arguments(row):
+def row_arguments(options, row):
     arguments = [f"--workload={row.workload}", f"--rate={row.rate}"]
+    arguments.append(f"--senders={options.senders}")
     return arguments + (["--wait"] if row.wait else [])
 
 
 def warm_up(options, server, row):
     """Makes every series known, slowly enough that nothing is lost."""
     rate = 100e3 if row.lines_per_packet == 1 else 500e3
-    arguments = row_arguments(row.with_rate(rate)) + ["--once-each=1"]
+    arguments = row_arguments(options, row.with_rate(rate)) + ["--once-each=1"]
     Load(options, server.url, *arguments).run()
     time.sleep(SETTLE_SECONDS)
 
@@ -104,7 +105,7 @@ class Measured:
 
 def measure(options, server, row, seconds):
     """The server's CPU for each line that it took in, over `seconds` of load."""
-    load = Load(options, server.url, *row_arguments(row), f"--seconds={seconds}")
+    load = Load(options, server.url, *row_arguments(options, row), f"--seconds={seconds}")
     drops = server.kernel_drops()
     received = server.received_lines()
     cpu, modes = machine.cpu_ns(server.pid), machine.user_sys_ns(server.pid)

@@ -69,7 +69,7 @@ class Server:
             time.sleep(0.02)
 
     def received_lines(self):
-        """Lines taken in so far, or None where only the end tells."""
+        """Lines taken in and counted so far, or None where only the end tells."""
         return None
 
     def kernel_drops(self):
@@ -182,7 +182,7 @@ class Tallyd(Server):
         return total
 
     def received_lines(self):
-        return int(self.own_metric("tallyd_received_samples_total"))
+        return int(self.own_metric("tallyd_applied_samples_total"))
 
     def lost_samples(self):
         return int(self.own_metric("tallyd_dropped_samples_total"))
