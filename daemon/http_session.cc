@@ -4,6 +4,7 @@
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
+#include <limits>
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
@@ -120,8 +121,9 @@ void HttpSession::ReadHeader() {
   SetDeadline(limits_.header_timeout);
   parser_.emplace();
   parser_->header_limit(kMaxHeaderBytes);
-  // Bodies are not read, so they may be announced as long as they like.
-  parser_->body_limit(boost::none);
+  // Bodies are not read, so they may be announced as long as they like. (Boost 1.74 takes "no limit"
+  // for a limit below zero.)
+  parser_->body_limit(std::numeric_limits<uint64_t>::max());
   http::async_read_header(
       socket_, buffer_, *parser_,
       [self = shared_from_this()](const error_code& error, size_t) { self->OnHeader(error); });
