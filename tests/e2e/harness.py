@@ -244,8 +244,14 @@ class Daemon:
     def ledger(self):
         return Ledger(self.scrape(path="/-/metrics"))
 
-    def settle(self, received=None, datagrams=None, seconds=15):
-        """Waits until that much has come in and the account balances; returns the ledger."""
+    # A scrape may be answered with a snapshot that is this old.
+    SNAPSHOT_AGE = 0.1
+
+    def settle(self, received=None, datagrams=None, seconds=15, fresh=True):
+        """Waits until that much has come in and the account balances; returns the ledger.
+
+        A scrape after it shows all that came, if it is to be `fresh`.
+        """
         last = []
 
         def settled():
@@ -256,9 +262,12 @@ class Daemon:
             return last[0] if enough and last[0].at_rest() else None
 
         try:
-            return wait_for(f"{received} samples, {datagrams} datagrams", settled, seconds)
+            ledger = wait_for(f"{received} samples, {datagrams} datagrams", settled, seconds, 0.02)
         except Timeout as late:
             raise Timeout(f"{late}; {last[0] if last else ''}") from None
+        if fresh:
+            time.sleep(self.SNAPSHOT_AGE * 1.1)
+        return ledger
 
     def send_udp(self, *datagrams, index=0):
         """Sends datagrams from one socket, in order."""

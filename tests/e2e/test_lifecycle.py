@@ -20,6 +20,7 @@ class FlagTest(unittest.TestCase):
     def test_help_names_every_flag_of_the_contract(self):
         code, out, _ = run_tallyd("--help")
         self.assertEqual(code, CLEAN)
+        out = out.replace("--[no-]", "--")
         for flag in ("statsd.listen-udp", "statsd.listen-tcp", "statsd.listen-unixgram",
                      "statsd.listen-unixstream", "statsd.listen-unixseqpacket",
                      "statsd.unixsocket-mode", "statsd.mapping-config", "statsd.read-buffer",
@@ -139,8 +140,8 @@ class SignalTest(unittest.TestCase):
             daemon.process.popen.send_signal(signal.SIGCONT)
             self.assertEqual(daemon.process.wait(), CLEAN)
             account = final_account(daemon.log())
-            self.assertEqual(account.get("received"), 500, daemon.log())
-            self.assertEqual(account.get("applied"), 500, daemon.log())
+            self.assertEqual(account.get("received_samples"), 500, daemon.log())
+            self.assertEqual(account.get("applied_samples"), 500, daemon.log())
 
     def test_term_during_a_flood(self):
         with Daemon() as daemon:

@@ -32,6 +32,4 @@ client.set('visitors', 'bob');
 client.set('visitors', 'ann');
 client.unique('visitors', 'cleo');
 client.increment(['left', 'right'], 2);
-client.event('deployed', 'version 2 | of : all', { alert_type: 'info' });
-client.check('database', client.CHECKS.OK, { message: 'fine' });
 client.close(() => {});

@@ -3,16 +3,16 @@ const StatsD = require('node-statsd');
 
 const client = new StatsD({ host: '127.0.0.1', port: Number(process.argv[2]), prefix: 'node.' });
 const calls = [
-  (done) => client.increment('orders', done),
-  (done) => client.increment('orders', 4, done),
+  (done) => client.increment('orders', 1, 1, [], done),
+  (done) => client.increment('orders', 4, 1, [], done),
   (done) => client.increment('tagged', 2, 1, ['site:shop', 'country:de'], done),
-  (done) => client.gauge('depth', 12.5, done),
-  (done) => client.timing('checkout', 250, done),
-  (done) => client.histogram('size', 3, done),
-  (done) => client.set('visitors', 'ann', done),
-  (done) => client.unique('visitors', 'bob', done),
-  (done) => client.set('visitors', 'ann', done),
-  (done) => client.increment(['left', 'right'], 2, done),
+  (done) => client.gauge('depth', 12.5, 1, [], done),
+  (done) => client.timing('checkout', 250, 1, [], done),
+  (done) => client.histogram('size', 3, 1, [], done),
+  (done) => client.set('visitors', 'ann', 1, [], done),
+  (done) => client.unique('visitors', 'bob', 1, [], done),
+  (done) => client.set('visitors', 'ann', 1, [], done),
+  (done) => client.increment(['left', 'right'], 2, 1, [], done),
 ];
 
 function next(error) {

@@ -1,7 +1,7 @@
-# Sends with ruby-statsd: send_ruby.rb udp|tcp PORT.
+# Sends with ruby-statsd: send_ruby.rb PORT. (Over TCP it ends no line, so UDP it is.)
 require 'statsd'
 
-client = Statsd.new('127.0.0.1', ARGV[1].to_i, ARGV[0].to_sym)
+client = Statsd.new('127.0.0.1', ARGV[0].to_i)
 client.namespace = 'ruby'
 client.increment('orders')
 client.count('orders', 4)
