@@ -142,7 +142,19 @@ void Daemon::Finish() {
   merger_->MergeNow();
   http_->Stop();
   control_.stop();
-  LogInfo("stopped");
+  LogStopped();
+}
+
+void Daemon::LogStopped() const {
+  const LedgerTotals totals = own_metrics_->totals();
+  uint64_t kernel_dropped = 0;
+  for (const LedgerTotals::Listener& listener : totals.listeners) {
+    kernel_dropped += listener.kernel_dropped;
+  }
+  LogInfo("stopped", {{"received_samples", absl::StrCat(totals.received)},
+                      {"applied_samples", absl::StrCat(totals.applied)},
+                      {"dropped_samples", absl::StrCat(totals.all_dropped)},
+                      {"kernel_dropped_datagrams", absl::StrCat(kernel_dropped)}});
 }
 
 }  // namespace tallyd

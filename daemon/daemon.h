@@ -42,6 +42,7 @@ class Daemon {
   absl::Status StartHttp(const Options& options);
   void StartSignals();
   void LogReady() const;
+  void LogStopped() const;
 
   absl::Status Ready() const;
   absl::Status Reload();

@@ -200,6 +200,11 @@ class ListenerMetrics : public prometheus::Collectable {
                  {ToLabel("reason", kCloseReasonNames[i])});
     }
     closed.MoveTo(families);
+    FamilyBuilder pauses = CounterFamily(
+        "tallyd_accept_pauses_total",
+        "Pauses of accepting, out of file descriptors or at the limit on connections.");
+    pauses.Add(counts.accept_pauses.load(std::memory_order_relaxed), {});
+    pauses.MoveTo(families);
   }
 
   const OwnMetrics* const own_;
