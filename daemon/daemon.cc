@@ -57,7 +57,8 @@ absl::Status Daemon::StartShards(const Options& options, int shards) {
   if (status.ok()) status = shards_->Start();
   if (!status.ok()) return status;
   merger_ = std::make_unique<MergeThread>(
-      std::make_unique<Merger>(shards_->memories(), &shards_->rules()), options.merge_interval);
+      std::make_unique<Merger>(shards_->memories(), &shards_->rules(), options.series_limit),
+      options.merge_interval);
   merger_->MergeNow();
   connection_budget_ = std::make_unique<ConnectionBudget>(ConnectionLimit());
   listeners_->StartAccepting(&control_, shards_->threads(), connection_budget_.get(),

@@ -1,5 +1,7 @@
 // tallyd: adds up StatsD events and shows the sums to Prometheus.
 
+#include <malloc.h>
+
 #include <iostream>
 #include <string>
 #include <vector>
@@ -57,5 +59,9 @@ ExitCode Main(const std::vector<std::string>& arguments) {
 }  // namespace tallyd
 
 int main(int argc, char** argv) {
+  // Rendered pages come and go by the hundred megabytes. By default each larger one would be mapped
+  // afresh, and touching fresh pages costs more than rendering into them.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 512 << 20);
   return static_cast<int>(tallyd::Main(std::vector<std::string>(argv + 1, argv + argc)));
 }
