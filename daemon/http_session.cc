@@ -65,6 +65,13 @@ bool HasProperHost(const http::request_header<>& header) {
   return hosts == 1 || (hosts == 0 && header.version() < 11);
 }
 
+// What came is no HTTP; as opposed to: nothing more came.
+bool IsMalformed(const error_code& error) {
+  const error_code any_of_http = http::error::bad_method;
+  return error.category() == any_of_http.category() && error != http::error::end_of_stream &&
+         error != http::error::partial_message;
+}
+
 std::string HttpDate(absl::Time time) {
   return absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", time, absl::UTCTimeZone());
 }
@@ -121,8 +128,8 @@ void HttpSession::ReadHeader() {
   SetDeadline(limits_.header_timeout);
   parser_.emplace();
   parser_->header_limit(kMaxHeaderBytes);
-  // Bodies are not read, so they may be announced as long as they like. (Boost 1.74 takes "no limit"
-  // for a limit below zero.)
+  // Bodies are not read, so they may be announced as long as they like. (Boost 1.74 takes "no
+  // limit" for a limit below zero.)
   parser_->body_limit(std::numeric_limits<uint64_t>::max());
   http::async_read_header(
       socket_, buffer_, *parser_,
@@ -147,17 +154,15 @@ void HttpSession::OnHeaderError(const error_code& error) {
   if (error == http::error::header_limit || error == http::error::buffer_overflow) {
     return Refuse(http::status::request_header_fields_too_large, "The header is too long.");
   }
-  const bool malformed =
-      error.category() == http::make_error_code(http::error::bad_line_ending).category() &&
-      error != http::error::end_of_stream && error != http::error::partial_message;
-  if (malformed) return Refuse(http::status::bad_request, "This is not HTTP/1.1.");
+  if (error == http::error::bad_version) return RefuseVersion();
+  if (IsMalformed(error)) return Refuse(http::status::bad_request, "This is not HTTP/1.1.");
   Close();
 }
 
 void HttpSession::Handle() {
   const http::request_header<>& header = parser_->get().base();
   if (header.version() != 11 && header.version() != 10) {
-    return Refuse(http::status::http_version_not_supported, "Please speak HTTP/1.1.");
+    return RefuseVersion();
   }
   const absl::string_view target = View(header.target());
   std::optional<std::string> path = PathOf(std::string_view(target.data(), target.size()));
@@ -168,6 +173,10 @@ void HttpSession::Handle() {
   deadline_.cancel();
   const HttpRequest request = {.header_untrusted = header, .path_untrusted = *std::move(path)};
   handler_(shared_from_this(), request);
+}
+
+void HttpSession::RefuseVersion() {
+  Refuse(http::status::http_version_not_supported, "Please speak HTTP/1.1.");
 }
 
 void HttpSession::Refuse(http::status status, const std::string& text) {

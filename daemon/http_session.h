@@ -105,6 +105,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Handle();
   // Answers what has not become a request.
   void Refuse(boost::beast::http::status status, const std::string& text);
+  void RefuseVersion();
   void Write();
   void OnWritten(const boost::system::error_code& error);
   void ReportDone(bool complete);

@@ -55,7 +55,7 @@ code { font: .92em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 nav { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; margin: 1rem 0 0; padding: 0; }
 .cards {
   display: grid; gap: .75rem; margin: 1.6rem 0 0;
-  grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr));
+  grid-template-columns: repeat(auto-fit, minmax(9.6rem, 1fr));
 }
 .card {
   background: var(--card); border: 1px solid var(--rule); border-radius: .6rem;
@@ -69,7 +69,7 @@ table { border-collapse: collapse; width: 100%; }
 th, td { padding: .4rem .75rem .4rem 0; border-bottom: 1px solid var(--rule); text-align: left; }
 th { font-size: .85rem; font-weight: 500; color: var(--quiet); white-space: nowrap; }
 th.n, td.n {
-  text-align: right; padding: .4rem 0 .4rem .75rem; font-variant-numeric: tabular-nums;
+  text-align: right; white-space: nowrap; padding: .4rem 0 .4rem .75rem; font-variant-numeric: tabular-nums;
 }
 .pair { display: grid; gap: 0 3rem; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); }
 </style>
@@ -172,9 +172,9 @@ void AppendCards(const StatusPageInput& input, std::string* html) {
   const LedgerTotals& totals = input.totals;
   html->append("<div class=\"cards\">\n");
   const std::string limit =
-      input.series_limit > 0 ? absl::StrCat(" of at most ", Grouped(input.series_limit)) : "";
+      input.series_limit > 0 ? absl::StrCat("of at most ", Grouped(input.series_limit), ", ") : "";
   AppendCard("Series", Grouped(input.merging.series),
-             absl::StrCat("in ", Grouped(input.merging.families), " families", limit), html);
+             absl::StrCat(limit, "in ", Grouped(input.merging.families), " families"), html);
   AppendCard("Samples received", Grouped(totals.received),
              absl::StrCat("in ", Grouped(totals.batches), " batches"), html);
   AppendCard("Applied", Grouped(totals.applied),

@@ -1,0 +1,194 @@
+#include "daemon/merge_thread.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/daemon/aggregation.h"
+
+namespace tallyd {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+using SnapshotPtr = std::shared_ptr<const Snapshot>;
+
+// Asks and waits for the answer.
+SnapshotPtr Ask(MergeThread& thread, absl::Duration max_age,
+                TextFormat format = TextFormat::kPrometheus004,
+                ContentCoding coding = ContentCoding::kIdentity) {
+  std::promise<SnapshotPtr> promise;
+  thread.Request(format, coding, max_age,
+                 [&promise](SnapshotPtr snapshot) { promise.set_value(std::move(snapshot)); });
+  return promise.get_future().get();
+}
+
+TEST(MergeThreadTest, MergeNowShowsWhatWasSentBefore) {
+  Aggregation aggregation;
+  aggregation.Send("a:1|c", 0);
+  aggregation.Send("a:2|c", 1);
+  aggregation.merge_thread().MergeNow();
+  const SnapshotPtr snapshot = Ask(aggregation.merge_thread(), absl::InfiniteDuration());
+  EXPECT_THAT(TextOf(*snapshot), HasSubstr("\na 3\n"));
+  EXPECT_EQ(aggregation.merge_thread().status().series, 1u);
+  EXPECT_EQ(aggregation.merge_thread().status().families, 1u);
+}
+
+TEST(MergeThreadTest, AnOldEnoughSnapshotIsNotMergedAgain) {
+  Aggregation aggregation;
+  const uint64_t merges = aggregation.merge_thread().status().merges;
+  aggregation.Send("a:1|c");
+  EXPECT_THAT(TextOf(*Ask(aggregation.merge_thread(), absl::Hours(1))), Not(HasSubstr("a 1")));
+  EXPECT_EQ(aggregation.merge_thread().status().merges, merges);
+}
+
+TEST(MergeThreadTest, AStaleSnapshotIs) {
+  Aggregation aggregation;
+  for (int value = 1; value <= 20; ++value) {
+    aggregation.Send("a:1|c");
+    const SnapshotPtr snapshot = Ask(aggregation.merge_thread(), absl::ZeroDuration());
+    EXPECT_THAT(TextOf(*snapshot), HasSubstr("\na " + std::to_string(value) + "\n"));
+  }
+}
+
+TEST(MergeThreadTest, EachFormatAndCodingIsItsOwn) {
+  Aggregation aggregation;
+  aggregation.Send("a_total:1|c");
+  aggregation.merge_thread().MergeNow();
+  MergeThread& thread = aggregation.merge_thread();
+  const absl::Duration any = absl::InfiniteDuration();
+  EXPECT_THAT(TextOf(*Ask(thread, any)), HasSubstr("# TYPE a_total counter"));
+  EXPECT_THAT(TextOf(*Ask(thread, any, TextFormat::kOpenMetrics100)),
+              HasSubstr("# TYPE a counter"));
+  EXPECT_EQ(
+      TextOf(*Ask(thread, any, TextFormat::kPrometheus004, ContentCoding::kGzip)).substr(0, 2),
+      "\x1f\x8b");
+}
+
+TEST(MergeThreadTest, RequestsBetweenTwoMergesShareOneRendering) {
+  Aggregation aggregation;
+  const SnapshotPtr first = Ask(aggregation.merge_thread(), absl::InfiniteDuration());
+  EXPECT_EQ(Ask(aggregation.merge_thread(), absl::InfiniteDuration()), first);
+}
+
+// Holds the merger's thread in a merge until it is let go.
+class Hold {
+ public:
+  explicit Hold(MergeThread* thread) : thread_(thread) {
+    thread_->SetObserver([this, let_go = let_go_.get_future().share()](auto, const auto&) {
+      if (!held_.exchange(true)) entered_.set_value();
+      let_go.wait();
+    });
+    asker_ = std::thread([this] { thread_->MergeNow(); });
+    entered_.get_future().wait();
+  }
+  void LetGo() { let_go_.set_value(); }
+  ~Hold() {
+    asker_.join();
+    thread_->SetObserver(nullptr);
+  }
+
+ private:
+  MergeThread* const thread_;
+  std::promise<void> let_go_;
+  std::promise<void> entered_;
+  std::atomic<bool> held_{false};
+  std::thread asker_;
+};
+
+TEST(MergeThreadTest, RequestsThatWaitTogetherShareOneMerge) {
+  Aggregation aggregation;
+  MergeThread& thread = aggregation.merge_thread();
+  constexpr int kRequests = 50;
+  std::vector<std::promise<SnapshotPtr>> promises(kRequests);
+  uint64_t merges = 0;
+  {
+    Hold hold(&thread);
+    merges = thread.status().merges;
+    aggregation.Send("a:1|c");
+    for (auto& promise : promises) {
+      thread.Request(TextFormat::kPrometheus004, ContentCoding::kIdentity, absl::ZeroDuration(),
+                     [&promise](SnapshotPtr snapshot) { promise.set_value(std::move(snapshot)); });
+    }
+    hold.LetGo();
+  }
+  const SnapshotPtr first = promises[0].get_future().get();
+  EXPECT_THAT(TextOf(*first), HasSubstr("\na 1\n"));
+  for (int i = 1; i < kRequests; ++i) EXPECT_EQ(promises[i].get_future().get(), first);
+  EXPECT_EQ(thread.status().merges, merges + 1);
+}
+
+TEST(MergeThreadTest, MergesByItselfEveryInterval) {
+  Aggregation aggregation(absl::Milliseconds(1));
+  aggregation.Send("a:1|c");
+  MergeThread& thread = aggregation.merge_thread();
+  EXPECT_TRUE(Eventually([&] { return thread.status().merges > 20; }));
+  EXPECT_EQ(thread.status().series, 1u);
+}
+
+TEST(MergeThreadTest, BeatsThatWereMissedAreNotMadeUpFor) {
+  Aggregation aggregation(absl::Milliseconds(5));
+  MergeThread& thread = aggregation.merge_thread();
+  uint64_t during = 0;
+  {
+    Hold hold(&thread);
+    during = thread.status().merges;
+    const int64_t until_ns = MonotonicNs() + 200'000'000;  // forty beats
+    EXPECT_TRUE(Eventually([until_ns] { return MonotonicNs() > until_ns; }));
+    hold.LetGo();
+  }
+  // Made up for, they would all be there at once.
+  EXPECT_LT(thread.status().merges, during + 35);
+}
+
+TEST(MergeThreadTest, TheEndLeavesNoRequestWithoutAnAnswer) {
+  for (int round = 0; round < 20; ++round) {
+    Aggregation aggregation;
+    std::atomic<int> answers{0};
+    constexpr int kRequests = 10;
+    for (int i = 0; i < kRequests; ++i) {
+      aggregation.merge_thread().Request(TextFormat::kOpenMetrics100, ContentCoding::kIdentity,
+                                         absl::ZeroDuration(),
+                                         [&answers](const SnapshotPtr&) { ++answers; });
+    }
+    aggregation.DestroyMergeThread();
+    EXPECT_EQ(answers.load(), kRequests);
+  }
+}
+
+TEST(MergeThreadTest, ManyThreadsMayAskWhileAShardCounts) {
+  Aggregation aggregation(absl::Milliseconds(1));
+  std::vector<std::thread> askers;
+  for (int i = 0; i < 4; ++i) {
+    askers.emplace_back([&aggregation, i] {
+      uint64_t last = 0;
+      for (int n = 0; n < 100; ++n) {
+        const SnapshotPtr snapshot = Ask(
+            aggregation.merge_thread(), i % 2 == 0 ? absl::ZeroDuration() : absl::Milliseconds(5),
+            i < 2 ? TextFormat::kPrometheus004 : TextFormat::kOpenMetrics100);
+        const std::string text = TextOf(*snapshot);
+        const size_t at = text.find("\na 1");
+        const uint64_t value = at == std::string::npos ? 0 : std::stoull(text.substr(at + 3));
+        EXPECT_GE(value, last) << "a counter never goes backwards";
+        last = value;
+        aggregation.merge_thread().status();
+      }
+    });
+  }
+  aggregation.Send("a:10000|c");
+  for (int n = 0; n < 1000; ++n) aggregation.Send("a:1|c");
+  for (std::thread& asker : askers) asker.join();
+  aggregation.merge_thread().MergeNow();
+  EXPECT_THAT(TextOf(*Ask(aggregation.merge_thread(), absl::InfiniteDuration())),
+              HasSubstr("\na 11000\n"));
+}
+
+}  // namespace
+}  // namespace tallyd

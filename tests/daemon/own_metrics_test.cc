@@ -1,0 +1,276 @@
+#include "daemon/own_metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <prometheus/gauge.h>
+#include <prometheus/text_serializer.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/own_metrics_text.h"
+#include "tests/daemon/aggregation.h"
+
+namespace tallyd {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+std::map<std::string, std::string> Samples(const std::string& text) {
+  std::map<std::string, std::string> samples;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.empty() || line[0] == '#') continue;
+    const size_t space = line.rfind(' ');
+    EXPECT_TRUE(samples.emplace(line.substr(0, space), line.substr(space + 1)).second) << line;
+  }
+  return samples;
+}
+
+std::map<std::string, std::string> Samples(const OwnMetrics& own,
+                                           TextFormat format = TextFormat::kPrometheus004) {
+  const OwnMetrics::Text text = own.Render(format);
+  return Samples(text.process + text.tallyd);
+}
+
+std::string FamilyText(const MetricFamily& family, TextFormat format = TextFormat::kPrometheus004) {
+  std::string text;
+  AppendFamily(family, format, &text);
+  return text;
+}
+
+TEST(OwnMetricsTest, EveryReasonIsThereFromTheStart) {
+  Aggregation aggregation;
+  const auto samples = Samples(aggregation.own_metrics());
+  for (const std::string_view reason : kDropReasonNames) {
+    const std::string series =
+        "tallyd_dropped_samples_total{reason=\"" + std::string(reason) + "\"}";
+    ASSERT_TRUE(samples.contains(series)) << series;
+    EXPECT_EQ(samples.at(series), "0");
+  }
+  for (const std::string_view reason : kRepairReasonNames) {
+    const std::string series = "tallyd_repaired_total{reason=\"" + std::string(reason) + "\"}";
+    ASSERT_TRUE(samples.contains(series)) << series;
+    EXPECT_EQ(samples.at(series), "0");
+  }
+}
+
+TEST(OwnMetricsTest, TheNamesOfTheContractAreThere) {
+  Aggregation aggregation;
+  const OwnMetrics::Text text = aggregation.own_metrics().Render(TextFormat::kPrometheus004);
+  for (const char* name :
+       {"tallyd_received_datagrams_total counter", "tallyd_received_bytes_total counter",
+        "tallyd_received_samples_total counter", "tallyd_applied_samples_total counter",
+        "tallyd_dropped_samples_total counter", "tallyd_repaired_total counter",
+        "tallyd_folded_samples_total counter", "tallyd_kernel_dropped_datagrams_total counter",
+        "tallyd_truncated_datagrams_total counter", "tallyd_series gauge",
+        "tallyd_series_limit gauge", "tallyd_merge_duration_seconds histogram",
+        "tallyd_snapshot_age_seconds gauge", "tallyd_scrape_duration_seconds histogram",
+        "tallyd_config_last_reload_successful gauge", "tallyd_build_info gauge",
+        "tallyd_receive_buffer_bytes gauge", "tallyd_receive_buffer_asked_bytes gauge",
+        "tallyd_refused_scrapes_total counter"}) {
+    EXPECT_THAT(text.tallyd, HasSubstr(std::string("\n# TYPE ") + name + "\n"));
+  }
+  for (const char* name :
+       {"process_cpu_seconds_total counter", "process_resident_memory_bytes gauge",
+        "process_virtual_memory_bytes gauge", "process_open_fds gauge", "process_max_fds gauge",
+        "process_start_time_seconds gauge"}) {
+    EXPECT_THAT(text.process, HasSubstr(std::string("\n# TYPE ") + name + "\n"));
+  }
+}
+
+TEST(OwnMetricsTest, FamiliesAreSortedAndHaveTheirPart) {
+  Aggregation aggregation;
+  const std::vector<MetricFamily> families = aggregation.own_metrics().Collect();
+  EXPECT_TRUE(std::is_sorted(families.begin(), families.end(),
+                             [](const auto& a, const auto& b) { return a.name < b.name; }));
+  const OwnMetrics::Text text = aggregation.own_metrics().Render(TextFormat::kPrometheus004);
+  EXPECT_THAT(text.process, AllOf(StartsWith("# HELP process_"), Not(HasSubstr("tallyd_"))));
+  EXPECT_THAT(text.tallyd, AllOf(StartsWith("# HELP tallyd_"), Not(HasSubstr("process_cpu"))));
+}
+
+TEST(OwnMetricsTest, EveryFamilyHasHelp) {
+  Aggregation aggregation;
+  for (const MetricFamily& family : aggregation.own_metrics().Collect()) {
+    EXPECT_NE(family.help, "") << family.name;
+  }
+}
+
+TEST(OwnMetricsTest, AddsTheLedgersOfAllShardsUp) {
+  Aggregation aggregation;
+  aggregation.Send("a:1|c\nb:2|g\nnonsense\nc:1|what\n", 0, 0);
+  aggregation.Send("a:1|c", 1, 0);
+  aggregation.Send("t:1:2:3|ms", 1, 1);
+  aggregation.ledger(0).listeners[0].kernel_dropped.Add(7);
+  aggregation.ledger(1).listeners[0].kernel_dropped.Add(5);
+  const auto samples = Samples(aggregation.own_metrics());
+  EXPECT_EQ(samples.at("tallyd_received_samples_total{listener=\"udp:127.0.0.1:8125\"}"), "5");
+  EXPECT_EQ(samples.at("tallyd_received_samples_total{listener=\"tcp:127.0.0.1:9125\"}"), "3");
+  EXPECT_EQ(samples.at("tallyd_received_datagrams_total{listener=\"udp:127.0.0.1:8125\"}"), "2");
+  EXPECT_EQ(samples.at("tallyd_applied_samples_total"), "6");
+  EXPECT_EQ(samples.at("tallyd_dropped_samples_total{reason=\"malformed_line\"}"), "1");
+  EXPECT_EQ(samples.at("tallyd_dropped_samples_total{reason=\"bad_type\"}"), "1");
+  EXPECT_EQ(samples.at("tallyd_kernel_dropped_datagrams_total{listener=\"udp:127.0.0.1:8125\"}"),
+            "12");
+}
+
+TEST(OwnMetricsTest, AtRestReceivedIsAppliedAndDropped) {
+  Aggregation aggregation;
+  aggregation.Send("a:1|c\n:::\nb:x|c\nc:-1|c\nd:1:2|h|@0.5\n_e{1,1}:a|b\nb:1|g\nb:1|c", 0);
+  aggregation.Send("__x__:1|c|#__name__:y\n|||\nq:1|g|#,:", 1, 1);
+  const LedgerTotals totals = aggregation.own_metrics().totals();
+  EXPECT_GT(totals.received, 8u);
+  EXPECT_EQ(totals.received, totals.applied + totals.all_dropped);
+}
+
+TEST(OwnMetricsTest, CountsSeriesMergesAndScrapes) {
+  Aggregation aggregation;
+  OwnMetrics& own = aggregation.own_metrics();
+  aggregation.Send("a:1|c\nb:1|c\nc:1|g");
+  aggregation.merge_thread().MergeNow();
+  own.SetSeriesLimit(500);
+  own.CountScrape(absl::Milliseconds(2));
+  own.CountRefusedScrape();
+  own.SetReloadSuccessful(false);
+  const auto samples = Samples(own);
+  EXPECT_EQ(samples.at("tallyd_series"), "3");
+  EXPECT_EQ(samples.at("tallyd_families"), "3");
+  EXPECT_EQ(samples.at("tallyd_series_limit"), "500");
+  EXPECT_EQ(samples.at("tallyd_merge_added_series_total"), "3");
+  EXPECT_EQ(samples.at("tallyd_merge_duration_seconds_count"), "2");
+  EXPECT_EQ(samples.at("tallyd_scrape_duration_seconds_bucket{le=\"0.001\"}"), "0");
+  EXPECT_EQ(samples.at("tallyd_scrape_duration_seconds_bucket{le=\"0.003\"}"), "1");
+  EXPECT_EQ(samples.at("tallyd_scrape_duration_seconds_count"), "1");
+  EXPECT_EQ(samples.at("tallyd_refused_scrapes_total"), "1");
+  EXPECT_EQ(samples.at("tallyd_config_last_reload_successful"), "0");
+  const double age = std::stod(samples.at("tallyd_snapshot_age_seconds"));
+  EXPECT_GT(age, 0);
+  EXPECT_LT(age, 60);
+}
+
+TEST(OwnMetricsTest, ShowsBuffersAndConnectionsOfThoseThatHaveThem) {
+  Aggregation aggregation;
+  OwnMetrics& own = aggregation.own_metrics();
+  EXPECT_THAT(own.Render(TextFormat::kPrometheus004).tallyd, Not(HasSubstr("connections")));
+  ConnectionCounts counts;
+  own.SetConnectionCounts(&counts);
+  counts.Opened(1);
+  counts.Opened(1);
+  counts.Closed(1, CloseReason::kIdleTimeout);
+  const auto samples = Samples(own);
+  EXPECT_EQ(samples.at("tallyd_connections{listener=\"tcp:127.0.0.1:9125\"}"), "1");
+  EXPECT_FALSE(samples.contains("tallyd_connections{listener=\"udp:127.0.0.1:8125\"}"));
+  EXPECT_EQ(samples.at("tallyd_closed_connections_total{reason=\"idle_timeout\"}"), "1");
+  EXPECT_EQ(samples.at("tallyd_closed_connections_total{reason=\"peer\"}"), "0");
+  EXPECT_EQ(samples.at("tallyd_receive_buffer_bytes{listener=\"udp:127.0.0.1:8125\"}"), "2000");
+  EXPECT_FALSE(samples.contains("tallyd_receive_buffer_bytes{listener=\"tcp:127.0.0.1:9125\"}"));
+}
+
+TEST(OwnMetricsTest, TellsOfTheProcess) {
+  Aggregation aggregation;
+  const auto samples = Samples(aggregation.own_metrics());
+  EXPECT_GT(std::stod(samples.at("process_resident_memory_bytes")), 1e5);
+  EXPECT_GT(std::stod(samples.at("process_cpu_seconds_total")), 0);
+  EXPECT_GE(std::stod(samples.at("process_open_fds")), 3);
+  EXPECT_GT(std::stod(samples.at("process_start_time_seconds")), 1.6e9);
+}
+
+TEST(OwnMetricsTest, BothFormatsShowTheSameSeries) {
+  Aggregation aggregation;
+  std::vector<std::string> text;
+  std::vector<std::string> open_metrics;
+  for (const auto& [name, value] : Samples(aggregation.own_metrics())) text.push_back(name);
+  for (const auto& [name, value] :
+       Samples(aggregation.own_metrics(), TextFormat::kOpenMetrics100)) {
+    open_metrics.push_back(name);
+  }
+  EXPECT_EQ(text, open_metrics);
+  EXPECT_THAT(aggregation.own_metrics().Render(TextFormat::kOpenMetrics100).tallyd,
+              HasSubstr("\n# TYPE tallyd_applied_samples counter\ntallyd_applied_samples_total 0"));
+}
+
+TEST(OwnMetricsTest, TakesWhatOthersRegister) {
+  Aggregation aggregation;
+  prometheus::BuildGauge()
+      .Name("tallyd_zeal")
+      .Help("More.")
+      .Register(aggregation.own_metrics().registry())
+      .Add({})
+      .Set(4);
+  EXPECT_EQ(Samples(aggregation.own_metrics()).at("tallyd_zeal"), "4");
+}
+
+TEST(OwnMetricsTextTest, EscapesHelpAndLabels) {
+  ClientMetric metric;
+  metric.label = {{"b", "C:\\x \"y\"\nz"}, {"a", "1"}};
+  metric.gauge.value = 0.1;
+  const MetricFamily family{"g", "Back\\slash, \"quotes\"\nand more.", MetricType::Gauge, {metric}};
+  EXPECT_EQ(FamilyText(family),
+            "# HELP g Back\\\\slash, \"quotes\"\\nand more.\n# TYPE g gauge\n"
+            "g{a=\"1\",b=\"C:\\\\x \\\"y\\\"\\nz\"} 0.1\n");
+  EXPECT_THAT(FamilyText(family, TextFormat::kOpenMetrics100), HasSubstr("\\\"quotes\\\"\\nand"));
+}
+
+TEST(OwnMetricsTextTest, WritesShortestDoublesAndWholeIntegers) {
+  ClientMetric metric;
+  const auto text = [&metric](double value) {
+    metric.counter.value = value;
+    const std::string all = FamilyText({"c_total", "", MetricType::Counter, {metric}});
+    return all.substr(all.rfind("c_total ") + 8);
+  };
+  EXPECT_EQ(text(0.1 + 0.2), "0.30000000000000004\n");
+  EXPECT_EQ(text(1e15), "1000000000000000\n");
+  EXPECT_EQ(text(2.5), "2.5\n");
+  EXPECT_EQ(text(1e300), "1e+300\n");
+}
+
+TEST(OwnMetricsTextTest, WritesSummariesAndUntypedToo) {
+  ClientMetric metric;
+  metric.label = {{"a", "b"}};
+  metric.summary = {.sample_count = 3, .sample_sum = 1.5, .quantile = {{0.5, 0.25}}};
+  EXPECT_EQ(FamilyText({"s", "S.", MetricType::Summary, {metric}}),
+            "# HELP s S.\n# TYPE s summary\ns{a=\"b\",quantile=\"0.5\"} 0.25\ns_sum{a=\"b\"} 1.5\n"
+            "s_count{a=\"b\"} 3\n");
+  metric.untyped.value = 7;
+  EXPECT_EQ(FamilyText({"u", "", MetricType::Untyped, {metric}}),
+            "# TYPE u untyped\nu{a=\"b\"} 7\n");
+  EXPECT_EQ(FamilyText({"u", "", MetricType::Untyped, {metric}}, TextFormat::kOpenMetrics100),
+            "# TYPE u unknown\nu{a=\"b\"} 7\n");
+}
+
+// prometheus-cpp's own serializer is the reference for everything but the digits it rounds.
+TEST(OwnMetricsTextTest, ShowsWhatPrometheusCppShows) {
+  Aggregation aggregation;
+  aggregation.Send("a:1|c\nnonsense");
+  const std::vector<MetricFamily> families = aggregation.own_metrics().Collect();
+  std::string text;
+  for (const MetricFamily& family : families)
+    AppendFamily(family, TextFormat::kPrometheus004, &text);
+  // It writes labels in the order in which they were given, and we in theirs.
+  std::vector<MetricFamily> sorted = families;
+  for (MetricFamily& family : sorted) {
+    for (ClientMetric& metric : family.metric) std::sort(metric.label.begin(), metric.label.end());
+  }
+  const auto expected = Samples(prometheus::TextSerializer().Serialize(sorted));
+  const auto shown = Samples(text);
+  ASSERT_EQ(shown.size(), expected.size());
+  for (const auto& [series, value] : shown) {
+    ASSERT_TRUE(expected.contains(series)) << series;
+    const double reference = std::strtod(expected.at(series).c_str(), nullptr);
+    EXPECT_NEAR(std::strtod(value.c_str(), nullptr), reference, std::abs(reference) * 1e-14);
+  }
+}
+
+}  // namespace
+}  // namespace tallyd
