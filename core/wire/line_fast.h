@@ -49,6 +49,7 @@ struct SmallDecimal {
   uint64_t digits = 0;  // all of them, the point left out
   int count = 0;        // of digits
   int after_point = 0;
+  bool has_point = false;
 };
 
 // Up to seven digits and then something else, as nearly every value is, without a loop to
@@ -91,6 +92,7 @@ inline const char* ReadSmallDecimal(const char* p, SmallDecimal* decimal) {
       digits = digits * 10 + static_cast<unsigned char>(*p - '0');
     }
     decimal->after_point = static_cast<int>(p - point);
+    decimal->has_point = true;
     decimal->count += decimal->after_point;
   }
   decimal->digits = digits;
@@ -149,7 +151,7 @@ inline const char* ParseLineFast(const char* line_untrusted, Sample* sample) {
   const double magnitude = ValueOf(value);
   sample->value = negative ? -magnitude : magnitude;
   sample->integer = value.digits;
-  sample->is_integer = value.after_point == 0 && !negative;
+  sample->is_integer = !value.has_point && !negative;
 
   // By table: types come in any order, so branches on them would be mispredicted.
   const bool millis = p[1] == 'm';

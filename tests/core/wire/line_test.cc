@@ -1,0 +1,174 @@
+#include "core/wire/line.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/wire/line_fast.h"
+
+namespace tallyd {
+namespace {
+
+using ::testing::ElementsAre;
+
+// What a line held, each sample as "type name{tags}=value@rate" with repairs after it, or its reason.
+class Recorder : public SampleSink {
+ public:
+  void OnSample(const Sample& sample) override { seen.push_back(Describe(sample)); }
+  void OnDrop(DropReason reason) override { seen.emplace_back(Name(reason)); }
+
+  static std::string Describe(const Sample& sample) {
+    static constexpr const char* kTypes[] = {"", "c", "g", "ms", "h", "s"};
+    std::string text = kTypes[static_cast<size_t>(sample.type)];
+    text.append(" ").append(sample.name);
+    if (!sample.tags.empty()) text.append("{").append(sample.tags).append("}");
+    text += "=";
+    if (sample.type == SampleType::kSet) {
+      text.append(sample.member);
+    } else {
+      char number[64];
+      std::snprintf(number, sizeof(number), "%s%.17g", sample.is_signed ? "signed " : "",
+                    sample.value);
+      text += number;
+      if (sample.is_integer) text += "i" + std::to_string(sample.integer);
+    }
+    if (sample.rate != 1) text += "@" + std::to_string(sample.rate);
+    if (sample.repairs.bad_rates != 0) text += " rates" + std::to_string(sample.repairs.bad_rates);
+    if (sample.repairs.unknown_sections != 0) {
+      text += " unknown" + std::to_string(sample.repairs.unknown_sections);
+    }
+    return text;
+  }
+
+  std::vector<std::string> seen;
+};
+
+std::vector<std::string> Parse(std::string_view line) {
+  LineParser parser;
+  Recorder recorder;
+  parser.Parse(line, &recorder);
+  return recorder.seen;
+}
+
+struct Case {
+  const char* line;
+  std::vector<std::string> samples;
+};
+
+class LineTable : public ::testing::TestWithParam<Case> {};
+
+TEST_P(LineTable, GivesTheseSamples) { EXPECT_EQ(Parse(GetParam().line), GetParam().samples); }
+
+INSTANTIATE_TEST_SUITE_P(
+    Plain, LineTable,
+    ::testing::Values(Case{"a:1|c", {"c a=1i1"}}, Case{"a.b-c:2.5|g", {"g a.b-c=2.5"}},
+                      Case{"a:+3|g", {"g a=signed 3i3"}}, Case{"a:-3|g", {"g a=signed -3"}},
+                      Case{"a:320|ms", {"ms a=320i320"}}, Case{"a:1|h", {"h a=1i1"}},
+                      Case{"a:1|d", {"h a=1i1"}}, Case{"a:joe|s", {"s a=joe"}},
+                      Case{"a:1:2|s", {"s a=1:2"}}, Case{"a:1|c\r", {"c a=1i1"}}, Case{"", {}},
+                      Case{"\r", {}}, Case{"a b/c:1|c", {"c a b/c=1i1"}},
+                      Case{"\xc3\xa9:1|c", {"c \xc3\xa9=1i1"}}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Sections, LineTable,
+    ::testing::Values(
+        Case{"a:1|c|@0.5", {"c a=1i1@0.500000"}}, Case{"a:1|c|@0", {"c a=1i1"}},
+        Case{"a:1|c|@x", {"c a=1i1 rates1"}}, Case{"a:1|c|@", {"c a=1i1 rates1"}},
+        Case{"a:1|c|@nan", {"c a=1i1 rates1"}}, Case{"a:8|c|@0.5|@0.25", {"c a=16@0.250000"}},
+        Case{"a:1|h|@0.5|@0.25", {"h a=1i1@0.250000"}}, Case{"a:1|c|#k:v", {"c a{k:v}=1i1"}},
+        Case{"a:1|c|#k:v|@0.5", {"c a{k:v}=1i1@0.500000"}},
+        Case{"a:1|c|@0.5|#k:v,x:y:z", {"c a{k:v,x:y:z}=1i1@0.500000"}},
+        Case{"a:1|c|#k:v|#x:y", {"c a{k:v|#x:y}=1i1"}}, Case{"a:1|c|c:id", {"c a{|c:id}=1i1"}},
+        Case{"a:1|c|#k:v|c:in-42", {"c a{k:v|c:in-42}=1i1"}},
+        Case{"a:1|c|c:id|#k:v", {"c a{|c:id|#k:v}=1i1"}},
+        Case{"a:1|c|c:", {"bad_container_id"}}, Case{"a:1|c|T1656581400", {"c a=1i1 unknown1"}},
+        Case{"a:1|g|e:it-false|card:low|zz", {"g a=1i1 unknown3"}},
+        Case{"a:1|c||#k:v", {"malformed_sample"}}, Case{"a:1|c|", {"malformed_sample"}}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Several, LineTable,
+    ::testing::Values(
+        Case{"a:1:2:3|ms", {"ms a=1i1", "ms a=2i2", "ms a=3i3"}},
+        Case{"a:1:2|c|#k:v", {"c a{k:v}=1i1", "c a{k:v}=2i2"}},
+        Case{"a:1::x:4|g", {"g a=1i1", "bad_value", "bad_value", "g a=4i4"}},
+        Case{"a:1:2|q", {"bad_packing"}}, Case{"a:1|c:2|ms", {"c a=1i1", "ms a=2i2"}},
+        Case{"a:1|c:x|c:3|g|@0.5", {"c a=1i1", "bad_value", "g a=3i3@0.500000"}},
+        Case{"a:1|c:2", {"c a=1i1", "malformed_sample"}},
+        Case{"a:1|c|c:2|c", {"c a{|c:2}=1i1 unknown1"}}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Bad, LineTable,
+    ::testing::Values(Case{"a", {"malformed_line"}}, Case{":1|c", {"malformed_line"}},
+                      Case{"a:1", {"malformed_line"}}, Case{"a|c", {"malformed_line"}},
+                      Case{"a:1|c\xff", {"malformed_line"}}, Case{"\xc0\xaf:1|c", {"malformed_line"}},
+                      Case{"a:|c", {"bad_value"}}, Case{"a: 1|c", {"bad_value"}},
+                      Case{"a:1e999|c", {"bad_value"}}, Case{"a:nan|c", {"bad_value"}},
+                      Case{"a:nan|ms", {"bad_value"}}, Case{"a:|s", {"bad_value"}},
+                      Case{"a:1|x", {"bad_type"}}, Case{"a:1|C", {"bad_type"}},
+                      Case{"a:1|m", {"bad_type"}}, Case{"a:x|q", {"bad_value"}},
+                      Case{"a:1|", {"bad_type"}}, Case{"a:x|c|", {"bad_value"}}));
+
+TEST(LineTest, NanIsAGauge) {
+  LineParser parser;
+  Recorder recorder;
+  parser.Parse("a:NaN|g", &recorder);
+  EXPECT_THAT(recorder.seen, ElementsAre(::testing::StartsWith("g a=")));
+}
+
+TEST(LineTest, LongLinesAreOneSample) {
+  EXPECT_THAT(Parse(std::string(65'532, 'a') + ":1|c"), ElementsAre("too_long"));
+  EXPECT_EQ(Parse(std::string(65'531, 'a') + ":1|c").size(), 1u);
+  EXPECT_NE(Parse(std::string(65'531, 'a') + ":1|c")[0], "too_long");
+}
+
+// The fast parser may decline a line, but never read it differently.
+void ExpectFastAgrees(const std::string& line) {
+  std::string padded = line + "\n";
+  padded.resize(padded.size() + kReadPadding, '#');
+  Sample sample;
+  if (padded[0] == '\n') return;
+  const char* const end = ParseLineFast(padded.data(), &sample);
+  if (end == nullptr) return;
+  ASSERT_EQ(end, padded.data() + line.size()) << line;
+  EXPECT_THAT(Parse(line), ElementsAre(Recorder::Describe(sample))) << line;
+}
+
+TEST(LineTest, FastAgreesOnMutatedLines) {
+  const std::vector<std::string> seeds = {
+      "a:1|c",        "api.latency.p:320|ms|@0.1|#region:eu-1,host:a", "g:-12.25|g|#k:v\r",
+      "h:1.5e3|h",    "long.name.with.many.parts.in.it.for.sixty.four.bytes.and.more.of.them:7|d",
+      "x:123456789|c", "x:1234567|c|@0.25", "x:12345678901234567890|c", "x:0.1|g", "x:1.|ms"};
+  const std::string alphabet = "ab:|#@,.+-0123456789cgmshd\r\xc3\xa9 TE_";
+  std::mt19937 random(11);
+  size_t accepted = 0;
+  for (int i = 0; i < 200'000; ++i) {
+    std::string line = seeds[random() % seeds.size()];
+    for (unsigned edits = random() % 4; edits > 0 && !line.empty(); --edits) {
+      const size_t at = random() % line.size();
+      const char c = alphabet[random() % alphabet.size()];
+      switch (random() % 3) {
+        case 0:
+          line[at] = c;
+          break;
+        case 1:
+          line.insert(at, 1, c);
+          break;
+        default:
+          line.erase(at, 1);
+      }
+    }
+    ExpectFastAgrees(line);
+    if (HasFatalFailure()) return;
+    std::string padded = line + "\n" + std::string(kReadPadding, '#');
+    Sample sample;
+    accepted += !line.empty() && ParseLineFast(padded.data(), &sample) != nullptr ? 1 : 0;
+  }
+  EXPECT_GT(accepted, 50'000u) << "the fast parser declines nearly everything";
+}
+
+}  // namespace
+}  // namespace tallyd
