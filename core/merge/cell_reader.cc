@@ -22,6 +22,7 @@ uint64_t CellReader::MarkOf(CellRef cell, SeriesKind kind) const {
 }
 
 void CellReader::Fold(SeriesId series, SeriesKind kind, CellRef cell) {
+  if (kind == SeriesKind::kGauge) return FoldGauge(series, cell);
   CellWord* const words = WordsOf(cell);
   Base& base = bases_[series];
   switch (kind) {
@@ -31,9 +32,6 @@ void CellReader::Fold(SeriesId series, SeriesKind kind, CellRef cell) {
       base.counter.rest += counter.rest();
       break;
     }
-    case SeriesKind::kGauge:
-      base.gauge_added += GaugeCell(words).added();
-      break;
     case SeriesKind::kHistogram: {
       const HistogramCell histogram(words, LayoutOf(series));
       base.buckets.resize(LayoutOf(series).bounds.size() + 1);
@@ -41,9 +39,27 @@ void CellReader::Fold(SeriesId series, SeriesKind kind, CellRef cell) {
       base.sum += histogram.sum();
       break;
     }
+    case SeriesKind::kGauge:
     case SeriesKind::kSet:
       break;
   }
+}
+
+void CellReader::FoldGauge(SeriesId series, CellRef cell) {
+  UpdateGauge(series);
+  SharedGauge& shared = shared_gauges_[series];
+  shared.merge.Fold(ReadGauge(cell), &shared.base);
+}
+
+GaugeReading CellReader::ReadGauge(CellRef cell) const {
+  const GaugeCell gauge(WordsOf(cell));
+  const int64_t set_time = gauge.set_time();  // before the value it belongs to
+  return {.cell = cell,
+          .set_time = set_time,
+          .value = gauge.value(),
+          .added = gauge.added(),
+          .run_base = gauge.run_base(),
+          .run_time = gauge.run_time()};
 }
 
 void CellReader::Forget(SeriesId series) {
@@ -52,22 +68,10 @@ void CellReader::Forget(SeriesId series) {
 }
 
 bool CellReader::UpdateGauge(SeriesId series) {
-  std::vector<GaugeReading> readings;
-  table_->ForEachCell(series, [&](CellRef cell) {
-    const GaugeCell gauge(WordsOf(cell));
-    const int64_t set_time = gauge.set_time();  // before the value it belongs to
-    readings.push_back({.cell = cell,
-                        .set_time = set_time,
-                        .value = gauge.value(),
-                        .added = gauge.added(),
-                        .run_base = gauge.run_base(),
-                        .run_time = gauge.run_time()});
-  });
-  if (const auto base = bases_.find(series); base != bases_.end()) {
-    // Cells that are gone: as one more that only ever took changes, all of them before any set.
-    readings.push_back({.cell = {UINT16_MAX, 0}, .added = base->second.gauge_added});
-  }
   SharedGauge& shared = shared_gauges_[series];
+  std::vector<GaugeReading> readings;
+  table_->ForEachCell(series, [&](CellRef cell) { readings.push_back(ReadGauge(cell)); });
+  readings.push_back(shared.base);
   const double value = shared.merge.Update(readings);
   const bool changed = std::bit_cast<uint64_t>(value) != std::bit_cast<uint64_t>(shared.value);
   shared.value = value;
@@ -87,13 +91,8 @@ CounterValue CellReader::Counter(SeriesId series) const {
 }
 
 double CellReader::Gauge(SeriesId series) const {
-  const SeriesRecord& record = table_->record(series);
-  if (record.cells > 1) return shared_gauges_.at(series).value;
-  const GaugeCell gauge(WordsOf(table_->FirstCell(record)));
-  // Changes that went to cells now gone count only as long as nobody sets the gauge.
-  const auto base = bases_.find(series);
-  if (base == bases_.end() || gauge.set_time() != 0) return gauge.value();
-  return gauge.value() + base->second.gauge_added;
+  if (IsSharedGauge(series)) return shared_gauges_.at(series).value;
+  return GaugeCell(WordsOf(table_->FirstCell(table_->record(series)))).value();
 }
 
 double CellReader::SetSize(SeriesId series, int64_t now_ns) const {

@@ -32,7 +32,12 @@ class CellReader {
   void Fold(SeriesId series, SeriesKind kind, CellRef cell);
   void Forget(SeriesId series);
 
-  // Works out a gauge of several cells; true if its value is another than before.
+  // Whether a gauge has, or had, several cells, and so is worked out by UpdateGauge.
+  bool IsSharedGauge(SeriesId series) const {
+    return table_->record(series).cells > 1 ||
+           (!shared_gauges_.empty() && shared_gauges_.contains(series));
+  }
+  // Works out a shared gauge; true if its value is another than before.
   bool UpdateGauge(SeriesId series);
 
   CounterValue Counter(SeriesId series) const;
@@ -47,14 +52,17 @@ class CellReader {
   // What is left of retired cells.
   struct Base {
     CounterValue counter;
-    double gauge_added = 0;
     double sum = 0;
     std::vector<uint64_t> buckets;
   };
   struct SharedGauge {
     GaugeMerge merge;
+    GaugeReading base = {.cell = GaugeMerge::kBase};
     double value = 0;
   };
+
+  GaugeReading ReadGauge(CellRef cell) const;
+  void FoldGauge(SeriesId series, CellRef cell);
 
   CellWord* WordsOf(CellRef cell) const {
     return (*shards_)[cell.shard].memory().CellOf(cell.slot);

@@ -5,10 +5,13 @@
 // and when that was; a run ends with each merge. So the result is exact unless one cell took
 // changes both before and after the winning set between two merges: then those may count on either
 // side of it.
+//
+// Cells that are gone live on as one reading, the base: a cell leaves, the value stays.
 
 #ifndef TALLYD_CORE_MERGE_GAUGE_MERGE_H_
 #define TALLYD_CORE_MERGE_GAUGE_MERGE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -26,9 +29,12 @@ struct GaugeReading {
   int64_t run_time = 0;
 };
 
-// Thread-compatible: the merger thread only; one for each gauge of more than one cell.
+// Thread-compatible: the merger thread only; one for each gauge that has, or had, several cells.
 class GaugeMerge {
  public:
+  // Names the base.
+  static constexpr CellRef kBase = {UINT16_MAX, 0};
+
   // The value, given what all cells say now. To be called on every merge that sees a change.
   double Update(const std::vector<GaugeReading>& readings) {
     const GaugeReading* newest = nullptr;
@@ -48,6 +54,27 @@ class GaugeMerge {
       if (!(reading.cell == winner_)) value += reading.added - BaselineOf(reading);
     }
     return value;
+  }
+
+  // Makes `gone` a part of `base`, so that the value of the last Update, which saw both, stays.
+  void Fold(const GaugeReading& gone, GaugeReading* base) {
+    if (won_at_ == 0) {
+      base->added += gone.added;
+      return;
+    }
+    if (winner_ == gone.cell) {
+      base->value = gone.value + base->added - BaselineOf(*base);
+      base->set_time = won_at_;
+      winner_ = kBase;
+    } else if (winner_ == kBase) {
+      base->value += gone.added - BaselineOf(gone);
+    } else {
+      const double baseline = BaselineOf(*base) + BaselineOf(gone);
+      base->added += gone.added;
+      Forget(kBase);
+      baselines_.push_back({kBase, baseline});
+    }
+    Forget(gone.cell);
   }
 
  private:
@@ -71,8 +98,14 @@ class GaugeMerge {
     return added;
   }
 
+  void Forget(CellRef cell) {
+    baselines_.erase(std::remove_if(baselines_.begin(), baselines_.end(),
+                                    [cell](const Baseline& b) { return b.cell == cell; }),
+                     baselines_.end());
+  }
+
   CellRef winner_;
-  int64_t won_at_ = 0;
+  int64_t won_at_ = 0;  // 0: nobody has set it, there were changes only
   std::vector<Baseline> baselines_;
 };
 

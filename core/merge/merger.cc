@@ -102,7 +102,7 @@ class Merger::Impl {
     const SeriesKind kind = table_.family_of(series).kind;
     if (what.fold) return FoldCell(cell, kind, view);
     const uint64_t mark = cells_.MarkOf(cell, kind);
-    if (kind == SeriesKind::kGauge && table_.record(series).cells > 1) {
+    if (kind == SeriesKind::kGauge && cells_.IsSharedGauge(series)) {
       touched_gauges_.insert(series);
     } else if (mark != view->mark || what.adopt) {
       Change(series);
@@ -151,9 +151,7 @@ class Merger::Impl {
     if (table_.record(series).cells > 1) {
       cells_.Fold(series, kind, cell);
       table_.RemoveCell(series, cell);
-      if (kind == SeriesKind::kGauge && table_.record(series).cells > 1) {
-        touched_gauges_.insert(series);
-      }
+      if (kind == SeriesKind::kGauge) touched_gauges_.insert(series);
       Change(series);
       return;
     }
