@@ -1,14 +1,14 @@
 """Debian's Prometheus scrapes a working tallyd, as OpenMetrics and as text 0.0.4."""
 
 import contextlib
-import math
+import functools
 import socket
 import threading
 import time
 import unittest
 
-from harness import OPENMETRICS, TEXT, AcceptProxy, Daemon, Prometheus, needs, wait_for
-from test_torture import TABLES
+from harness import OPENMETRICS, TEXT, AcceptProxy, Daemon, Prometheus, http_request, needs, wait_for
+from test_torture import TABLES, same
 
 SECONDS = 16
 
@@ -49,6 +49,18 @@ class Emitter(threading.Thread):
         self.join(10)
 
 
+def for_each_job(test):
+    """Runs a test once a job, with the label matcher that selects it."""
+
+    @functools.wraps(test)
+    def run(self):
+        for job in self.jobs:
+            with self.subTest(job):
+                test(self, f'job="{job}"')
+
+    return run
+
+
 @needs("prometheus")
 class PrometheusTest(unittest.TestCase):
     """One run of Prometheus with three jobs: as it is, forced to 0.0.4, forced to OpenMetrics."""
@@ -64,6 +76,9 @@ class PrometheusTest(unittest.TestCase):
             cls.openmetrics = enter(AcceptProxy(http, OPENMETRICS))
             cls.jobs = {"plain": http, "text": cls.text.port, "openmetrics": cls.openmetrics.port}
             cls.prometheus = enter(Prometheus(cls.jobs))
+            for job in cls.jobs:
+                wait_for(f"the first scrape of {job}",
+                         lambda j=job: cls.prometheus.value(f'up{{job="{j}"}}') == 1, 30, 0.2)
             cls.emitter = enter(Emitter(cls.daemon.port("udp")))
             cls.started = time.time()
             time.sleep(SECONDS)
@@ -81,88 +96,86 @@ class PrometheusTest(unittest.TestCase):
     def tearDownClass(cls):
         cls.stack.close()
 
-    def each_job(self):
-        for job in self.jobs:
-            with self.subTest(job):
-                yield f'job="{job}"'
-
-    def test_up_throughout(self):
-        for job in self.each_job():
-            window = int(self.ended - self.started) - 1
-            self.assertEqual(
-                self.prometheus.value(f"min_over_time(up{{{job}}}[{window}s])", self.ended), 1)
-            scrapes = self.prometheus.value(
-                f"count_over_time(up{{{job}}}[{window}s])", self.ended)
-            self.assertGreaterEqual(scrapes, window - 2)
+    @for_each_job
+    def test_up_throughout(self, job):
+        window = int(self.ended - self.started) - 1
+        self.assertEqual(
+            self.prometheus.value(f"min_over_time(up{{{job}}}[{window}s])", self.ended), 1)
+        scrapes = self.prometheus.value(
+            f"count_over_time(up{{{job}}}[{window}s])", self.ended)
+        self.assertGreaterEqual(scrapes, window - 2)
         for target in self.prometheus.targets():
             self.assertEqual((target["health"], target["lastError"]), ("up", ""))
 
-    def test_values(self):
-        for job in self.each_job():
-            self.assertEqual(
-                self.prometheus.value(f'app_requests{{{job},site="shop"}}', self.ended),
-                self.emitter.ticks * 3)
-            self.assertEqual(
-                self.prometheus.value(f"app_depth{{{job}}}", self.ended), self.emitter.ticks - 1)
-            self.assertEqual(
-                self.prometheus.value(f"app_took_count{{{job}}}", self.ended),
-                self.emitter.ticks * len(Emitter.TIMES))
+    @for_each_job
+    def test_values(self, job):
+        self.assertEqual(
+            self.prometheus.value(f'app_requests{{{job},site="shop"}}', self.ended),
+            self.emitter.ticks * 3)
+        self.assertEqual(
+            self.prometheus.value(f"app_depth{{{job}}}", self.ended), self.emitter.ticks - 1)
+        self.assertEqual(
+            self.prometheus.value(f"app_took_count{{{job}}}", self.ended),
+            self.emitter.ticks * len(Emitter.TIMES))
 
-    def test_every_series_arrived(self):
+    @for_each_job
+    def test_every_series_arrived(self, job):
         """All that a scrape shows is in Prometheus, under the same name, with the same value."""
-        for job in self.each_job():
-            stored = {}
-            for labels, value in self.prometheus.query(f'{{{job},__name__!~"tallyd_.*|process_.*|up|scrape_.*"}}', self.ended):
-                name = labels.pop("__name__")
-                for extra in ("job", "instance"):
-                    labels.pop(extra)
-                stored[(name, tuple(sorted(labels.items())))] = value
-            shown = {key: value for key, value in self.final.user_samples().items()}
-            self.assertEqual(set(stored), set(shown))
-            for key, value in shown.items():
-                self.assertTrue(stored[key] == value or (math.isnan(value) and math.isnan(stored[key])), key)
+        stored = {}
+        ours = "tallyd_.*|process_.*|up|scrape_.*"
+        rows = self.prometheus.query(f'{{{job},__name__!~"{ours}"}}', self.ended)
+        for labels, value in rows:
+            name = labels.pop("__name__")
+            for extra in ("job", "instance"):
+                labels.pop(extra)
+            stored[(name, tuple(sorted(labels.items())))] = value
+        shown = self.final.user_samples()
+        self.assertEqual(set(stored), set(shown))
+        for key, value in shown.items():
+            self.assertTrue(same(stored[key], value), (key, stored[key], value))
 
-    def test_increase(self):
+    @for_each_job
+    def test_increase(self, job):
         """increase() over the steady middle: 30 a second, as Prometheus extrapolates it."""
         middle = self.started + SECONDS - 1
-        for job in self.each_job():
-            for name, rate in (("app_requests", 30), ("app_took_count", 100)):
-                increase = self.prometheus.value(f"sum(increase({name}{{{job}}}[10s]))", middle)
-                self.assertAlmostEqual(increase / (rate * 10), 1, delta=0.12)
+        for name, rate in (("app_requests", 30), ("app_took_count", 100)):
+            increase = self.prometheus.value(f"sum(increase({name}{{{job}}}[10s]))", middle)
+            self.assertAlmostEqual(increase / (rate * 10), 1, delta=0.12)
 
-    def test_histogram_quantile(self):
+    @for_each_job
+    def test_histogram_quantile(self, job):
         """Half of the times are in (50, 100] ms, half in (100, 250] ms: exact at the bound."""
         middle = self.started + SECONDS - 1
-        for job in self.each_job():
-            def quantile(q):
-                return self.prometheus.value(
-                    f"histogram_quantile({q}, sum by (le) (rate(app_took_bucket{{{job}}}[10s])))",
-                    middle)
 
-            self.assertAlmostEqual(quantile(0.5), 0.1, delta=0.005)
-            self.assertAlmostEqual(quantile(0.25), 0.075, delta=0.005)
-            self.assertAlmostEqual(quantile(0.75), 0.175, delta=0.01)
+        def quantile(q):
+            return self.prometheus.value(
+                f"histogram_quantile({q}, sum by (le) (rate(app_took_bucket{{{job}}}[10s])))",
+                middle)
 
-    def test_average(self):
-        for job in self.each_job():
-            average = self.prometheus.value(
-                f"app_took_sum{{{job}}} / app_took_count{{{job}}}", self.ended)
-            self.assertAlmostEqual(average, sum(Emitter.TIMES) / len(Emitter.TIMES) / 1000, places=9)
+        self.assertAlmostEqual(quantile(0.5), 0.1, delta=0.005)
+        self.assertAlmostEqual(quantile(0.25), 0.075, delta=0.005)
+        self.assertAlmostEqual(quantile(0.75), 0.175, delta=0.01)
 
-    def test_the_account_is_in_prometheus(self):
-        for job in self.each_job():
-            difference = self.prometheus.value(
-                f"sum(tallyd_received_samples_total{{{job}}})"
-                f" - sum(tallyd_applied_samples_total{{{job}}})"
-                f" - sum(tallyd_dropped_samples_total{{{job}}})", self.ended)
-            self.assertEqual(difference, 0)
-            self.assertGreater(
-                self.prometheus.value(f"sum(tallyd_dropped_samples_total{{{job}}})", self.ended), 0)
+    @for_each_job
+    def test_average(self, job):
+        average = self.prometheus.value(
+            f"app_took_sum{{{job}}} / app_took_count{{{job}}}", self.ended)
+        self.assertAlmostEqual(average, sum(Emitter.TIMES) / len(Emitter.TIMES) / 1000, places=9)
 
-    def test_nothing_was_refused_in_part(self):
-        for job in self.each_job():
-            wait_for("samples", lambda j=job: self.prometheus.value(
-                f"scrape_samples_scraped{{{j}}} - scrape_samples_post_metric_relabeling{{{j}}}") == 0)
+    @for_each_job
+    def test_the_account_is_in_prometheus(self, job):
+        difference = self.prometheus.value(
+            f"sum(tallyd_received_samples_total{{{job}}})"
+            f" - sum(tallyd_applied_samples_total{{{job}}})"
+            f" - sum(tallyd_dropped_samples_total{{{job}}})", self.ended)
+        self.assertEqual(difference, 0)
+        self.assertGreater(
+            self.prometheus.value(f"sum(tallyd_dropped_samples_total{{{job}}})", self.ended), 0)
+
+    @for_each_job
+    def test_nothing_was_refused_in_part(self, job):
+        wait_for("samples", lambda j=job: self.prometheus.value(
+            f"scrape_samples_scraped{{{j}}} - scrape_samples_post_metric_relabeling{{{j}}}") == 0)
         for name in ("prometheus_target_scrapes_sample_duplicate_timestamp_total",
                      "prometheus_target_scrapes_sample_out_of_order_total",
                      "prometheus_target_scrapes_sample_out_of_bounds_total"):
@@ -170,8 +183,6 @@ class PrometheusTest(unittest.TestCase):
             self.assertEqual(counted, 0, name)
 
     def own_metric(self, name):
-        from harness import http_request
-
         body = http_request(self.prometheus.port, "/metrics").body.decode()
         for line in body.splitlines():
             if line.startswith(name + " "):
