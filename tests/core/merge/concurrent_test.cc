@@ -28,7 +28,8 @@ constexpr int kBatches = 8000;
 constexpr int kShards = 2;
 constexpr int64_t kBatchNs = 2'000'000;
 
-// One shard's sender: steady counters and timers that every shard feeds, and names that come and go.
+// One shard's sender: steady counters and timers that every shard feeds, and names that come and
+// go.
 class Sender {
  public:
   explicit Sender(int shard) : shard_(shard), random_(static_cast<unsigned>(shard)) {}
@@ -40,8 +41,8 @@ class Sender {
       lines += "steady." + std::to_string(prime) + ":" + std::to_string(prime) + "|c\n";
       steady_total_ += prime;
       lines += "passing." + std::to_string(batch / 20 + static_cast<int>(random_() % 10)) + ".p" +
-               std::to_string(prime) + ":" + std::to_string(prime) + "|c|#s:" +
-               std::to_string(shard_) + "\n";
+               std::to_string(prime) + ":" + std::to_string(prime) +
+               "|c|#s:" + std::to_string(shard_) + "\n";
       lines += "timer:" + std::to_string(random_() % 9000) + "|ms\n";
       ++timers_;
     }

@@ -92,7 +92,8 @@ TEST_F(MergerTest, SampledTimersKeepTheirFractions) {
 
 TEST_F(MergerTest, IntegersAreExactAndDoNotWrap) {
   ShardFeeder feeder;
-  feeder.Send("x:9007199254740992|c\nx:1|c\nx:1|c\ny:9223372036854775808|c\ny:9223372036854775808|c");
+  feeder.Send(
+      "x:9007199254740992|c\nx:1|c\nx:1|c\ny:9223372036854775808|c\ny:9223372036854775808|c");
   const auto values = feeder.MergeAndParse();
   EXPECT_EQ(values.at("x"), "9007199254740994");
   EXPECT_EQ(std::stod(values.at("y")), 18446744073709551616.0);

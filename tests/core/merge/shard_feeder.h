@@ -34,11 +34,10 @@ class ShardFeeder {
         encoder_(TextFormat::kPrometheus004, ContentCoding::kIdentity) {
     std::vector<ShardMemory*> memories;
     for (int i = 0; i < options.shards; ++i) {
-      shards_.push_back(Shard::Create({.index = i,
-                                       .hash_seed = kSeed,
-                                       .max_series = options.max_series},
-                                      &rules_, &families_)
-                            .value());
+      shards_.push_back(
+          Shard::Create({.index = i, .hash_seed = kSeed, .max_series = options.max_series}, &rules_,
+                        &families_)
+              .value());
       memories.push_back(&shards_.back()->memory());
     }
     merger_ = std::make_unique<Merger>(memories, &rules_, options.max_series);
@@ -108,7 +107,8 @@ class ShardFeeder {
   }
   uint64_t Dropped(DropReason reason) const {
     uint64_t n = 0;
-    for (const auto& shard : shards_) n += shard->ledger().dropped[static_cast<size_t>(reason)].Get();
+    for (const auto& shard : shards_)
+      n += shard->ledger().dropped[static_cast<size_t>(reason)].Get();
     return n;
   }
   uint64_t Repaired(RepairReason reason) const {

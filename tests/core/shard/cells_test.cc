@@ -152,9 +152,9 @@ TEST(WindowTest, HalvingKeepsEveryCountInItsBucket) {
 TEST(WindowTest, ExtremesFindABucket) {
   HistogramFixture histogram;
   const double infinity = std::numeric_limits<double>::infinity();
-  for (const double value : {0.0, -0.0, 1e-300, -1e-300, std::numeric_limits<double>::denorm_min(),
-                             -5.0, -infinity, infinity, 1e300, 1e-30, 1.0,
-                             std::numeric_limits<double>::max()}) {
+  for (const double value :
+       {0.0, -0.0, 1e-300, -1e-300, std::numeric_limits<double>::denorm_min(), -5.0, -infinity,
+        infinity, 1e300, 1e-30, 1.0, std::numeric_limits<double>::max()}) {
     histogram.cell().Observe(value, 1);
   }
   EXPECT_EQ(histogram.Count(), 12u);

@@ -15,7 +15,8 @@ namespace {
 
 using ::testing::ElementsAre;
 
-// What a line held, each sample as "type name{tags}=value@rate" with repairs after it, or its reason.
+// What a line held, each sample as "type name{tags}=value@rate" with repairs after it, or its
+// reason.
 class Recorder : public SampleSink {
  public:
   void OnSample(const Sample& sample) override { seen.push_back(Describe(sample)); }
@@ -84,33 +85,33 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"a:1|c|@0.5|#k:v,x:y:z", {"c a{k:v,x:y:z}=1i1@0.500000"}},
         Case{"a:1|c|#k:v|#x:y", {"c a{k:v|#x:y}=1i1"}}, Case{"a:1|c|c:id", {"c a{|c:id}=1i1"}},
         Case{"a:1|c|#k:v|c:in-42", {"c a{k:v|c:in-42}=1i1"}},
-        Case{"a:1|c|c:id|#k:v", {"c a{|c:id|#k:v}=1i1"}},
-        Case{"a:1|c|c:", {"bad_container_id"}}, Case{"a:1|c|T1656581400", {"c a=1i1 unknown1"}},
+        Case{"a:1|c|c:id|#k:v", {"c a{|c:id|#k:v}=1i1"}}, Case{"a:1|c|c:", {"bad_container_id"}},
+        Case{"a:1|c|T1656581400", {"c a=1i1 unknown1"}},
         Case{"a:1|g|e:it-false|card:low|zz", {"g a=1i1 unknown3"}},
         Case{"a:1|c||#k:v", {"malformed_sample"}}, Case{"a:1|c|", {"malformed_sample"}}));
 
 INSTANTIATE_TEST_SUITE_P(
     Several, LineTable,
-    ::testing::Values(
-        Case{"a:1:2:3|ms", {"ms a=1i1", "ms a=2i2", "ms a=3i3"}},
-        Case{"a:1:2|c|#k:v", {"c a{k:v}=1i1", "c a{k:v}=2i2"}},
-        Case{"a:1::x:4|g", {"g a=1i1", "bad_value", "bad_value", "g a=4i4"}},
-        Case{"a:1:2|q", {"bad_packing"}}, Case{"a:1|c:2|ms", {"c a=1i1", "ms a=2i2"}},
-        Case{"a:1|c:x|c:3|g|@0.5", {"c a=1i1", "bad_value", "g a=3i3@0.500000"}},
-        Case{"a:1|c:2", {"c a=1i1", "malformed_sample"}},
-        Case{"a:1|c|c:2|c", {"c a{|c:2}=1i1 unknown1"}}));
+    ::testing::Values(Case{"a:1:2:3|ms", {"ms a=1i1", "ms a=2i2", "ms a=3i3"}},
+                      Case{"a:1:2|c|#k:v", {"c a{k:v}=1i1", "c a{k:v}=2i2"}},
+                      Case{"a:1::x:4|g", {"g a=1i1", "bad_value", "bad_value", "g a=4i4"}},
+                      Case{"a:1:2|q", {"bad_packing"}}, Case{"a:1|c:2|ms", {"c a=1i1", "ms a=2i2"}},
+                      Case{"a:1|c:x|c:3|g|@0.5", {"c a=1i1", "bad_value", "g a=3i3@0.500000"}},
+                      Case{"a:1|c:2", {"c a=1i1", "malformed_sample"}},
+                      Case{"a:1|c|c:2|c", {"c a{|c:2}=1i1 unknown1"}}));
 
 INSTANTIATE_TEST_SUITE_P(
     Bad, LineTable,
     ::testing::Values(Case{"a", {"malformed_line"}}, Case{":1|c", {"malformed_line"}},
                       Case{"a:1", {"malformed_line"}}, Case{"a|c", {"malformed_line"}},
-                      Case{"a:1|c\xff", {"malformed_line"}}, Case{"\xc0\xaf:1|c", {"malformed_line"}},
-                      Case{"a:|c", {"bad_value"}}, Case{"a: 1|c", {"bad_value"}},
-                      Case{"a:1e999|c", {"bad_value"}}, Case{"a:nan|c", {"bad_value"}},
-                      Case{"a:nan|ms", {"bad_value"}}, Case{"a:|s", {"bad_value"}},
-                      Case{"a:1|x", {"bad_type"}}, Case{"a:1|C", {"bad_type"}},
-                      Case{"a:1|m", {"bad_type"}}, Case{"a:x|q", {"bad_value"}},
-                      Case{"a:1|", {"bad_type"}}, Case{"a:x|c|", {"bad_value"}}));
+                      Case{"a:1|c\xff", {"malformed_line"}},
+                      Case{"\xc0\xaf:1|c", {"malformed_line"}}, Case{"a:|c", {"bad_value"}},
+                      Case{"a: 1|c", {"bad_value"}}, Case{"a:1e999|c", {"bad_value"}},
+                      Case{"a:nan|c", {"bad_value"}}, Case{"a:nan|ms", {"bad_value"}},
+                      Case{"a:|s", {"bad_value"}}, Case{"a:1|x", {"bad_type"}},
+                      Case{"a:1|C", {"bad_type"}}, Case{"a:1|m", {"bad_type"}},
+                      Case{"a:x|q", {"bad_value"}}, Case{"a:1|", {"bad_type"}},
+                      Case{"a:x|c|", {"bad_value"}}));
 
 TEST(LineTest, NanIsAGauge) {
   LineParser parser;
@@ -139,9 +140,16 @@ void ExpectFastAgrees(const std::string& line) {
 
 TEST(LineTest, FastAgreesOnMutatedLines) {
   const std::vector<std::string> seeds = {
-      "a:1|c",        "api.latency.p:320|ms|@0.1|#region:eu-1,host:a", "g:-12.25|g|#k:v\r",
-      "h:1.5e3|h",    "long.name.with.many.parts.in.it.for.sixty.four.bytes.and.more.of.them:7|d",
-      "x:123456789|c", "x:1234567|c|@0.25", "x:12345678901234567890|c", "x:0.1|g", "x:1.|ms"};
+      "a:1|c",
+      "api.latency.p:320|ms|@0.1|#region:eu-1,host:a",
+      "g:-12.25|g|#k:v\r",
+      "h:1.5e3|h",
+      "long.name.with.many.parts.in.it.for.sixty.four.bytes.and.more.of.them:7|d",
+      "x:123456789|c",
+      "x:1234567|c|@0.25",
+      "x:12345678901234567890|c",
+      "x:0.1|g",
+      "x:1.|ms"};
   const std::string alphabet = "ab:|#@,.+-0123456789cgmshd\r\xc3\xa9 TE_";
   std::mt19937 random(11);
   size_t accepted = 0;

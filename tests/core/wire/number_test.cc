@@ -45,9 +45,10 @@ TEST(NumberTest, TakesWhatGoTakes) {
 
 TEST(NumberTest, RefusesTheRest) {
   for (const char* text :
-       {"", " 5", "5 ", "5abc", "5,3", "1e", "1e+", ".", "1.2.3", "0x10", "0xp1", "--5", "+", "-",
-        "+nan", "-nan", "nan(1)", "infin", "1.5f", "\xd9\xa5", "1e309", "-1e309", "0x1p1024", "_1",
-        "1_", "1__0", "1_.5", "e5", "0x", "1d3", "+-1"}) {
+       {"",       " 5",    "5 ",   "5abc",     "5,3",   "1e",     "1e+",      ".",
+        "1.2.3",  "0x10",  "0xp1", "--5",      "+",     "-",      "+nan",     "-nan",
+        "nan(1)", "infin", "1.5f", "\xd9\xa5", "1e309", "-1e309", "0x1p1024", "_1",
+        "1_",     "1__0",  "1_.5", "e5",       "0x",    "1d3",    "+-1"}) {
     EXPECT_TRUE(IsRefused(text)) << text;
   }
 }
