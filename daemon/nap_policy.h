@@ -15,13 +15,15 @@ namespace tallyd {
 // Pure arithmetic; the clock comes from outside. Thread-compatible.
 class NapPolicy {
  public:
-  static constexpr int64_t kMinNs = 500'000;
+  // The loop counts its time-outs in milliseconds, so naps are whole ones.
+  static constexpr int64_t kMinNs = 1'000'000;
   static constexpr int64_t kMaxNs = 5'000'000;
   // The fastest that a buffer was seen to fill: 300,000 small datagrams a second, for each of which
   // the kernel charges 832 bytes.
   static constexpr int64_t kWorstBytesPerSecond = 250'000'000;
 
-  // `buffer_bytes` is the effective receive buffer of the smallest socket.
+  // `buffer_bytes` is the effective receive buffer of the smallest socket. No nap is so long that
+  // the worst rate could fill two thirds of it; with a very small one there are none.
   explicit NapPolicy(int64_t buffer_bytes);
 
   struct Drain {

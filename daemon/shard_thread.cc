@@ -114,7 +114,21 @@ void ShardThread::Run() {
   udp_.Start();
   for (const auto& listener : unixgram_) listener->Start();
   BeatLater();
-  loop_.run();
+  while (!loop_.stopped()) RunOnce();
+}
+
+void ShardThread::RunOnce() {
+  if (!udp_.turn_due()) {
+    loop_.run_one();
+    return;
+  }
+  // Everybody else goes on during the nap, and has a turn even if there is none.
+  if (udp_.nap_end() > std::chrono::steady_clock::now()) {
+    loop_.run_until(udp_.nap_end());
+  } else {
+    loop_.poll_one();
+  }
+  if (udp_.turn_due()) udp_.Turn();
 }
 
 void ShardThread::BeatLater() {

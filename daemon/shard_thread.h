@@ -59,6 +59,7 @@ class ShardThread {
               std::unique_ptr<ReceiveRing> udp_ring, std::unique_ptr<ReceiveRing> unix_ring);
 
   void Run();
+  void RunOnce();
   void BeatLater();
   void Beat();
   void DrainAndClose();

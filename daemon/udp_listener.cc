@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <boost/asio/post.hpp>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -94,7 +93,7 @@ absl::StatusOr<UdpGroup> OpenUdpGroup(const SocketAddress& address, int count,
 }
 
 UdpListener::UdpListener(Loop* loop, Shard* shard, ReceiveRing* ring)
-    : loop_(loop), shard_(shard), ring_(ring), watched_(*loop), nap_timer_(*loop) {}
+    : shard_(shard), ring_(ring), watched_(*loop) {}
 
 absl::Status UdpListener::Add(UniqueFd fd, int receive_buffer_bytes, Source source) {
   if (!watched_.is_open()) watched_.assign(::epoll_create1(EPOLL_CLOEXEC));
@@ -137,7 +136,8 @@ void UdpListener::OnWatchedReadable() {
   } while (count == static_cast<int>(events.size()));
   if (turn_due_) return;
   naps_.AfterWait(MonotonicNs() - idle_since_ns_);
-  Turn();
+  turn_due_ = true;
+  nap_end_ = {};
 }
 
 void UdpListener::Turn() {
@@ -156,30 +156,18 @@ void UdpListener::Turn() {
     idle_since_ns_ = MonotonicNs();
     return;
   }
-  turn_due_ = true;
-  Nap(naps_.AfterDrain(drain));
-}
-
-void UdpListener::Nap(int64_t nap_ns) {
-  if (nap_ns == 0) {
-    boost::asio::post(loop_->get_executor(), [this] {
-      if (!closed_) Turn();
-    });
-    return;
-  }
-  nap_timer_.expires_after(std::chrono::nanoseconds(nap_ns));
-  nap_timer_.async_wait([this](const boost::system::error_code& error) {
-    if (!error && !closed_) Turn();
-  });
+  nap_end_ = std::chrono::steady_clock::now() + std::chrono::nanoseconds(naps_.AfterDrain(drain));
 }
 
 bool UdpListener::DrainSocket(Socket* socket, NapPolicy::Drain* drain) {
-  drain->queued_bytes = std::max(drain->queued_bytes, ReadMemInfo(socket));
   for (int batch = 0; batch < kMaxBatchesPerTurn; ++batch) {
     const int count = ring_->Receive(socket->fd.get());
     if (count <= 0) return batch > 0;
     ApplyBatch(*ring_, count, socket->source, shard_);
     if (count < ring_->capacity()) return true;
+    // Only now it is worth to ask how much there is: less than a batch is little in any buffer that
+    // we nap with.
+    if (batch == 0) drain->queued_bytes = std::max(drain->queued_bytes, ReadMemInfo(socket));
   }
   drain->emptied = false;
   return true;
@@ -212,7 +200,7 @@ void UdpListener::CountKernelDrops() {
 
 void UdpListener::DrainAndClose(int64_t deadline_ns) {
   closed_ = true;
-  nap_timer_.cancel();
+  turn_due_ = false;
   for (Socket& socket : sockets_) LetNothingIn(socket.fd.get());
   for (Socket& socket : sockets_) {
     int count = 0;

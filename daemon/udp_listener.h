@@ -3,6 +3,7 @@
 #ifndef TALLYD_DAEMON_UDP_LISTENER_H_
 #define TALLYD_DAEMON_UDP_LISTENER_H_
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -51,6 +52,13 @@ class UdpListener {
   // Before the loop runs.
   void Start();
 
+  // Owner thread. Should Turn be called, now or at the end of a nap?
+  bool turn_due() const { return turn_due_; }
+  // Owner thread. When; now or earlier means at once.
+  std::chrono::steady_clock::time_point nap_end() const { return nap_end_; }
+  // Owner thread. Reads the sockets that are being drained.
+  void Turn();
+
   // Owner thread. Brings the ledger's count of what the kernel dropped up to date.
   void CountKernelDrops();
   // Owner thread. Lets nothing more in, takes what is queued, and ends. Gives up at `deadline_ns`.
@@ -66,8 +74,6 @@ class UdpListener {
 
   void WaitForWatched();
   void OnWatchedReadable();
-  void Turn();
-  void Nap(int64_t nap_ns);
   // Reads what there is, up to a bound; false if there was nothing.
   bool DrainSocket(Socket* socket, NapPolicy::Drain* drain);
   void Watch(Socket* socket);
@@ -75,15 +81,14 @@ class UdpListener {
   // queue.
   int64_t ReadMemInfo(Socket* socket);
 
-  Loop* const loop_;
   Shard* const shard_;
   ReceiveRing* const ring_;
   LoopDescriptor watched_;  // the epoll set
-  LoopTimer nap_timer_;
   std::vector<Socket> sockets_;
   int64_t smallest_buffer_bytes_ = INT64_MAX;
   NapPolicy naps_{0};
-  bool turn_due_ = false;  // a nap or a posted turn is under way
+  bool turn_due_ = false;
+  std::chrono::steady_clock::time_point nap_end_;
   int64_t idle_since_ns_ = 0;
   bool closed_ = false;
 };
