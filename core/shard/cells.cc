@@ -124,7 +124,7 @@ inline size_t HistogramCell::BucketOf(double value) const {
 inline CellWord* HistogramCell::WindowBucketInUse(double value) const {
   constexpr uint32_t kBias = 1 << 19;
   constexpr uint32_t kMask = (1 << 20) - 1;
-  const uint64_t header = LoadWord(words_[3]);
+  const uint64_t header = window_header().Own();
   const int schema = static_cast<int>(header >> 40 & 0xff) - 16;
   if (!(value > Window::kZeroThreshold)) return nullptr;
   if (schema <= 0 || schema > OctaveBounds::kMaxSteppedSchema) return nullptr;
@@ -169,7 +169,7 @@ void HistogramCell::ObserveInWindow(double value, uint64_t times) {
   if (!(value > Window::kZeroThreshold)) {
     return AddCount(words_[value < -Window::kZeroThreshold ? 5 : 4], times);
   }
-  const uint64_t word = LoadWord(words_[3]);
+  const uint64_t word = window_header().Own();
   Window::Header header = Window::Unpack(word);
   if (word == 0) header = {.schema = layout_.schema, .lowest = 0, .highest = -1, .version = 0};
   int32_t bucket = Window::BucketOf(value, header.schema);
@@ -193,33 +193,28 @@ void HistogramCell::Reach(int32_t bucket, Window::Header* header) {
   if (halvings > 0) HalveResolution(header, halvings);
   header->lowest = lowest;
   header->highest = highest;
-  // Release, although nothing but this word changed: a relaxed store would head no release
-  // sequence, and who reads it after a rewrite must still see what was rewritten.
-  words_[3].Store(Window::Pack(*header), std::memory_order_release);
+  window_header().Extend(Window::Pack(*header));
 }
 
-// The one place where window buckets go down. Readers must not mix old and new places, so the
-// header's version is odd meanwhile.
+// The one place where window buckets go down. Readers must not mix old and new places.
 void HistogramCell::HalveResolution(Window::Header* header, int halvings) {
-  ++header->version;
-  StoreWord(words_[3], Window::Pack(*header));
-  // Whoever sees a rewritten bucket sees the odd version when it looks again.
-  StdAtomics::Fence(std::memory_order_release);
-  std::array<uint64_t, Window::kBuckets> counts{};
-  for (int32_t bucket = header->lowest; bucket <= header->highest; ++bucket) {
-    int32_t target = bucket;
-    for (int i = 0; i < halvings; ++i) target = Halve(target);
-    counts[Window::PlaceOf(target)] += LoadWord(window()[Window::PlaceOf(bucket)]);
-  }
-  for (size_t place = 0; place < counts.size(); ++place) StoreWord(window()[place], counts[place]);
+  const Window::Header before = *header;
   header->schema -= halvings;
   for (int i = 0; i < halvings; ++i) {
     header->lowest = Halve(header->lowest);
     header->highest = Halve(header->highest);
   }
-  ++header->version;
-  // Release: who sees the even version sees all that was rewritten.
-  words_[3].Store(Window::Pack(*header), std::memory_order_release);
+  window_header().Rewrite(Window::Pack(*header), [&] {
+    std::array<uint64_t, Window::kBuckets> counts{};
+    for (int32_t bucket = before.lowest; bucket <= before.highest; ++bucket) {
+      int32_t target = bucket;
+      for (int i = 0; i < halvings; ++i) target = Halve(target);
+      counts[Window::PlaceOf(target)] += LoadWord(window()[Window::PlaceOf(bucket)]);
+    }
+    for (size_t place = 0; place < counts.size(); ++place) {
+      StoreWord(window()[place], counts[place]);
+    }
+  });
 }
 
 void HistogramCell::AddBuckets(std::span<uint64_t> sums) const {
@@ -228,25 +223,19 @@ void HistogramCell::AddBuckets(std::span<uint64_t> sums) const {
 
 bool HistogramCell::ReadWindow(WindowCounts* counts) const {
   constexpr int kTries = 3;
-  for (int attempt = 0; attempt < kTries; ++attempt) {
-    const uint64_t before = words_[3].Load(std::memory_order_acquire);
-    counts->header = Window::Unpack(before);
+  return window_header().ReadWhole(kTries, [&](uint64_t word) {
+    counts->header = Window::Unpack(word);
+    if (word == 0) {
+      counts->header = {.schema = layout_.schema, .lowest = 0, .highest = -1, .version = 0};
+    }
     counts->zero = LoadWord(words_[4]);
     counts->negative = LoadWord(words_[5]);
     std::fill(std::begin(counts->buckets), std::end(counts->buckets), 0);
-    if (before == 0) {
-      counts->header = {.schema = layout_.schema, .lowest = 0, .highest = -1, .version = 0};
-      return true;
-    }
     for (int32_t bucket = counts->header.lowest; bucket <= counts->header.highest; ++bucket) {
       const uint32_t place = Window::PlaceOf(bucket);
       counts->buckets[place] = LoadWord(window()[place]);
     }
-    StdAtomics::Fence(std::memory_order_acquire);
-    const Window::Header after = Window::Unpack(LoadWord(words_[3]));
-    if (after.version == counts->header.version && after.version % 2 == 0) return true;
-  }
-  return false;
+  });
 }
 
 }  // namespace tallyd

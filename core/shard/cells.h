@@ -1,20 +1,21 @@
 // The numbers of a series in one shard: counters, gauges, histograms. (Sets: set_cell.h.)
 //
 // A cell is a run of 8-byte words in the shard's memory, zero when its tenant moves in. Its owner
-// writes each word by a relaxed load and a relaxed store; the merger only reads. No cell holds a
-// count of its observations that a scrape could see disagree with its buckets.
+// writes each word by a relaxed load and a relaxed store, but for those that name the protocol that
+// they follow; the merger only reads. No cell holds a count of its observations that a scrape could
+// see disagree with its buckets.
 //
 //   counter     0 whole            integer part, to 2^63
 //               1 rest             double: what was no integer, or would not fit
 //   gauge       0 value            double: the last set and the changes since
-//               1 set_time         of the last set, 0 if never; stored after the value it belongs
-//               to 2 added            double: all changes ever 3 run_base         double: `added`
-//               when the present run of changes began 4 run_time         when it began; a run ends
-//               with each pass of the merger
+//               1 set_time         of the last set, 0 if never (DatedWord)
+//               2 added            double: all changes ever
+//               3 run_base         double: `added` when the present run of changes began
+//               4 run_time         when that was; a run ends with each pass (TotalOfRuns)
 //   histogram   0 touch            time of the last observation
 //               1 sum              double
 //               2 carry            double: fraction of a weight not yet counted (owner only)
-//               3 window           header of the exponential window
+//               3 window           header of the exponential window (VersionedHeader)
 //               4 zero             window: |value| <= 2^-128
 //               5 negative         window: values below that
 //               6 buckets          classic, bounds + 1, not cumulative
@@ -86,30 +87,44 @@ class GaugeCell {
 
   // Owner thread.
   void Set(double value, int64_t now_ns) {
-    StoreDouble(words_[0], value);
-    // Release: who sees this time sees this value or a later one.
-    words_[1].Store(static_cast<uint64_t>(now_ns), std::memory_order_release);
+    last_set().Store(std::bit_cast<uint64_t>(value), static_cast<uint64_t>(now_ns));
   }
   // Owner thread. `merge_seen_ns` is when this shard last learned of a pass of the merger.
   void Change(double by, int64_t now_ns, int64_t merge_seen_ns) {
-    const double added = LoadDouble(words_[2]);
-    if (static_cast<int64_t>(LoadWord(words_[4])) <= merge_seen_ns) {
-      StoreDouble(words_[3], added);
-      StoreWord(words_[4], static_cast<uint64_t>(now_ns));
+    TotalOfRuns<StdAtomics> runs = changes();
+    const auto added = std::bit_cast<double>(runs.OwnTotal());
+    if (static_cast<int64_t>(runs.OwnTime()) <= merge_seen_ns) {
+      runs.BeginRun(static_cast<uint64_t>(now_ns));
     }
-    StoreDouble(words_[2], added + by);
+    runs.Change(std::bit_cast<uint64_t>(added + by));
     StoreDouble(words_[0], LoadDouble(words_[0]) + by);
   }
   // Merger thread. Acquire before value().
-  int64_t set_time() const {
-    return static_cast<int64_t>(words_[1].Load(std::memory_order_acquire));
-  }
+  int64_t set_time() const { return static_cast<int64_t>(last_set().AcquireTime()); }
   double value() const { return LoadDouble(words_[0]); }
+
+  // Merger thread. How the cell was changed, its parts in the order that makes them fit together:
+  // see TotalOfRuns for what is promised.
+  struct Changes {
+    double added = 0;
+    double run_base = 0;
+    int64_t run_time = 0;
+  };
+  Changes ReadChanges() const {
+    const TotalOfRuns<StdAtomics>::Reading reading = changes().Read();
+    return {.added = std::bit_cast<double>(reading.total),
+            .run_base = std::bit_cast<double>(reading.base),
+            .run_time = static_cast<int64_t>(reading.time)};
+  }
+  // Merger thread. Each of them alone: together they need not fit.
   double added() const { return LoadDouble(words_[2]); }
   double run_base() const { return LoadDouble(words_[3]); }
-  int64_t run_time() const { return static_cast<int64_t>(LoadWord(words_[4])); }
+  int64_t run_time() const { return ReadChanges().run_time; }
 
  private:
+  DatedWord<StdAtomics> last_set() const { return {words_[0], words_[1]}; }
+  TotalOfRuns<StdAtomics> changes() const { return {words_[2], words_[3], words_[4]}; }
+
   CellWord* words_;
 };
 
@@ -124,7 +139,8 @@ struct Window {
   // 2^-128, Prometheus' least useful zero threshold.
   static constexpr double kZeroThreshold = 2.938735877055719e-39;
 
-  // One word: which buckets are in use, and a version that is odd while they are being rewritten.
+  // One word: which buckets are in use, and a version that is odd while they are being rewritten
+  // (VersionedHeader, which alone counts it).
   struct Header {
     int schema = 0;
     int32_t lowest = 0;  // bucket numbers; none in use if lowest > highest
@@ -182,6 +198,9 @@ class HistogramCell {
   CellWord* WindowBucketInUse(double value) const;
   void ObserveTimes(double value, uint64_t times, int64_t now_ns);
   void ObserveInWindow(double value, uint64_t times);
+  VersionedHeader<StdAtomics> window_header() const {
+    return VersionedHeader<StdAtomics>(words_[3]);
+  }
   void Reach(int32_t bucket, Window::Header* header);
   void HalveResolution(Window::Header* header, int halvings);
 

@@ -7,7 +7,11 @@
 //                 batches <= e, and no cell ever goes backwards;
 //   retire/reuse  a slot's identity and its last value are seen together, a retired value is folded
 //                 exactly once, and a slot is rewritten only when nobody can still read it;
-//   clean cut     cells that a clean cut accepts are exactly the state at a batch boundary.
+//   clean cut     cells that a clean cut accepts are exactly the state at a batch boundary;
+//   rewrite       data that are rewritten as a whole are never taken half old, half new, and never
+//                 for what another header says of them;
+//   dated         a value is never older than the time that is read for it;
+//   runs          a total counts no change of a run later than the one that is read with it.
 //
 // Who writes what (if a word is not here, it is not shared):
 //
@@ -25,6 +29,17 @@
 //   chunk count     owner   merger  release / acquire   the chunk heads below it (plain data)
 //   merged epoch    merger  owner   release / acquire   the merger has finished its reads of every
 //                                                       slot retired in a batch <= merged epoch
+//   cell header     owner   merger  release / acquire   the data as the last rewrite left them. The
+//                                                       odd version is stored relaxed, before a
+//                                                       fence: whoever reads it takes nothing
+//   time of a value owner   merger  release / acquire   the value of that time, or a later one
+//   total of runs   owner   merger  relaxed / relaxed   fences: the run of each change in it
+//   series          merger  owner   relaxed / relaxed   nothing: a hint (ShardHeader)
+//     allowance
+//
+// Any of a cell's words is also zeroed, relaxed, when a tenant moves in: the slot state orders
+// that. What shards share with each other (FamilyTypes), and counts that any thread reads (Ledger),
+// are not between owner and merger and are explained where they are.
 
 #ifndef TALLYD_CORE_SHARD_PROTOCOL_H_
 #define TALLYD_CORE_SHARD_PROTOCOL_H_
@@ -47,6 +62,15 @@ struct ShippedOrders {
   static constexpr std::memory_order kMergedLoad = std::memory_order_acquire;
   static constexpr std::memory_order kStampFence = std::memory_order_release;
   static constexpr std::memory_order kCutFence = std::memory_order_acquire;
+  static constexpr std::memory_order kRewriteFence = std::memory_order_release;
+  static constexpr std::memory_order kHeaderStore = std::memory_order_release;
+  static constexpr std::memory_order kExtendStore = std::memory_order_release;
+  static constexpr std::memory_order kHeaderLoad = std::memory_order_acquire;
+  static constexpr std::memory_order kRewriteReadFence = std::memory_order_acquire;
+  static constexpr std::memory_order kTimeStore = std::memory_order_release;
+  static constexpr std::memory_order kTimeLoad = std::memory_order_acquire;
+  static constexpr std::memory_order kRunFence = std::memory_order_release;
+  static constexpr std::memory_order kRunReadFence = std::memory_order_acquire;
 };
 
 // The number of the last batch whose effects are published. One per shard.
@@ -127,6 +151,142 @@ bool ReadCleanCut(const BatchEpoch<Atomics, Orders>& epoch,
   }
   return false;
 }
+
+// The header of data within a cell that change word by word, as cells do, and now and then are
+// rewritten as a whole. Its upper 16 bits are a version, which this class alone counts: even, and
+// odd while the data are being rewritten. The other bits say what the data mean.
+//
+// Invariant: data that a reader accepts are what its header says of them, or have since grown as
+// cells do. A view of a word; the owner never waits, and the reader gives up after a few tries. It
+// would be fooled by 2^15 rewrites during one look.
+template <class Atomics, class Orders = ShippedOrders>
+class VersionedHeader {
+ public:
+  using Word = typename Atomics::template Word<uint64_t>;
+  static constexpr int kVersionShift = 48;
+
+  explicit VersionedHeader(Word& word) : word_(word) {}
+
+  static constexpr uint16_t VersionOf(uint64_t header) {
+    return static_cast<uint16_t>(header >> kVersionShift);
+  }
+
+  // Owner thread. Its own last store.
+  uint64_t Own() const { return word_.Load(std::memory_order_relaxed); }
+  // Owner thread. `rewrite()` makes the data what `header`, its version apart, says of them.
+  template <class Rewriting>
+  void Rewrite(uint64_t header, Rewriting&& rewrite) {
+    const int version = VersionOf(Own());
+    word_.Store(WithVersion(header, version + 1), std::memory_order_relaxed);
+    // Whoever sees a rewritten word sees the odd version when it looks again.
+    Atomics::Fence(Orders::kRewriteFence);
+    rewrite();
+    // Whoever sees this version sees all that was rewritten.
+    word_.Store(WithVersion(header, version + 2), Orders::kHeaderStore);
+  }
+  // Owner thread. Another header of the same data: of what it says in addition, all is zero so far.
+  // An order of its own, since it looks as if nothing hung on it: a relaxed store would head no
+  // release sequence, and whoever reads it must still see the last rewrite.
+  void Extend(uint64_t header) {
+    word_.Store(WithVersion(header, VersionOf(Own())), Orders::kExtendStore);
+  }
+
+  // Merger thread. Calls `read(header)` until the data that it read are what the header says: true
+  // if they are. An odd version is read as well, only to be refused: that gives the owner the time
+  // to finish.
+  template <class Read>
+  bool ReadWhole(int tries, Read&& read) const {
+    for (int i = 0; i < tries; ++i) {
+      const uint64_t header = word_.Load(Orders::kHeaderLoad);
+      read(header);
+      // If a word came from a later rewrite, this fence makes its odd version visible.
+      Atomics::Fence(Orders::kRewriteReadFence);
+      const auto version = VersionOf(word_.Load(std::memory_order_relaxed));
+      if (version == VersionOf(header) && version % 2 == 0) return true;
+    }
+    return false;
+  }
+
+ private:
+  static constexpr uint64_t WithVersion(uint64_t header, int version) {
+    constexpr uint64_t kRest = (uint64_t{1} << kVersionShift) - 1;
+    return (header & kRest) | static_cast<uint64_t>(version) << kVersionShift;
+  }
+
+  Word& word_;
+};
+
+// A value and the time that it is from. Who sees a time sees the value of that time, or a later
+// one. A view of two words.
+template <class Atomics, class Orders = ShippedOrders>
+class DatedWord {
+ public:
+  using Word = typename Atomics::template Word<uint64_t>;
+
+  DatedWord(Word& value, Word& time) : value_(value), time_(time) {}
+
+  // Owner thread.
+  void Store(uint64_t value, uint64_t time) {
+    value_.Store(value, std::memory_order_relaxed);
+    time_.Store(time, Orders::kTimeStore);
+  }
+  // Merger thread. Before Read().
+  uint64_t AcquireTime() const { return time_.Load(Orders::kTimeLoad); }
+  // Merger thread.
+  uint64_t Read() const { return value_.Load(std::memory_order_relaxed); }
+
+ private:
+  Word& value_;
+  Word& time_;
+};
+
+// A total that changes in runs: with it, what it was when the present run began, and when that was.
+//
+// Invariant of a reading: its base is that of its run or of a later one, its total has no change of
+// a later one. So whoever asks what came after some moment, and takes the base if the run is later
+// than that and else the total, is told what an undivided look would have told, at most with a
+// total that is still behind the base. The other way round, an old base with a new time, changes
+// from before the moment would count, and for good. A view of three words.
+template <class Atomics, class Orders = ShippedOrders>
+class TotalOfRuns {
+ public:
+  using Word = typename Atomics::template Word<uint64_t>;
+  struct Reading {
+    uint64_t total = 0;
+    uint64_t base = 0;
+    uint64_t time = 0;
+  };
+
+  TotalOfRuns(Word& total, Word& base, Word& time) : total_(total), run_(base, time), time_(time) {}
+
+  // Owner thread. Its own last stores.
+  uint64_t OwnTotal() const { return total_.Load(std::memory_order_relaxed); }
+  uint64_t OwnTime() const { return time_.Load(std::memory_order_relaxed); }
+  // Owner thread. What follows is of a run that begins now.
+  void BeginRun(uint64_t time) {
+    run_.Store(OwnTotal(), time);
+    // Whoever sees a change of the run sees that it began.
+    Atomics::Fence(Orders::kRunFence);
+  }
+  // Owner thread.
+  void Change(uint64_t total) { total_.Store(total, std::memory_order_relaxed); }
+
+  // Merger thread.
+  Reading Read() const {
+    Reading reading;
+    reading.total = total_.Load(std::memory_order_relaxed);
+    // If the total has a change of a later run, this fence makes that run's time visible.
+    Atomics::Fence(Orders::kRunReadFence);
+    reading.time = run_.AcquireTime();
+    reading.base = run_.Read();
+    return reading;
+  }
+
+ private:
+  Word& total_;
+  DatedWord<Atomics, Orders> run_;
+  Word& time_;
+};
 
 enum class SlotLife : uint32_t { kFree = 0, kLive = 1, kRetired = 2 };
 

@@ -19,49 +19,33 @@ uint64_t SetCell::HashMember(std::string_view member, uint64_t seed) {
 }
 
 uint64_t SetCell::Pack(const Header& header) {
-  return static_cast<uint64_t>(header.window) | static_cast<uint64_t>(header.mode) << 32 |
-         static_cast<uint64_t>(header.version) << 48;
+  return static_cast<uint64_t>(header.window) | static_cast<uint64_t>(header.mode) << 32;
 }
 
 SetCell::Header SetCell::Unpack(uint64_t word) {
-  return {.window = static_cast<uint32_t>(word),
-          .mode = static_cast<Mode>(word >> 32 & 1),
-          .version = static_cast<uint16_t>(word >> 48)};
+  return {.window = static_cast<uint32_t>(word), .mode = static_cast<Mode>(word >> 32 & 1)};
 }
 
 uint64_t SetCell::touch() const { return LoadWord(words_[0]); }
 
-template <class Rewrite>
-void SetCell::Rewriting(Header header, Rewrite&& rewrite) {
-  const uint16_t version = Unpack(LoadWord(words_[1])).version;
-  header.version = static_cast<uint16_t>(version + 1);
-  StoreWord(words_[1], Pack(header));
-  // Whoever sees rewritten data sees the odd version when it looks again.
-  StdAtomics::Fence(std::memory_order_release);
-  rewrite();
-  header.version = static_cast<uint16_t>(version + 2);
-  // Release: who sees the even version sees all that was rewritten.
-  words_[1].Store(Pack(header), std::memory_order_release);
-}
-
 void SetCell::Add(uint64_t hash, int64_t now_ns) {
   StoreWord(words_[0], static_cast<uint64_t>(now_ns));
-  Header header = Unpack(LoadWord(words_[1]));
-  if (header.window != WindowAt(now_ns)) {
-    header = {.window = WindowAt(now_ns), .mode = Mode::kExact, .version = 0};
-    Rewriting(header, [this] {
+  Header now = Unpack(header().Own());
+  if (now.window != WindowAt(now_ns)) {
+    now = {.window = WindowAt(now_ns), .mode = Mode::kExact};
+    header().Rewrite(Pack(now), [this] {
       for (uint32_t i = 0; i < kDataWords; ++i) StoreWord(data()[i], 0);
       StoreWord(words_[2], 0);
     });
   }
-  if (header.mode == Mode::kExact) {
-    AddExact(hash, header);
+  if (now.mode == Mode::kExact) {
+    AddExact(hash, now);
   } else {
     AddToSketch(hash);
   }
 }
 
-void SetCell::AddExact(uint64_t hash, Header header) {
+void SetCell::AddExact(uint64_t hash, Header now) {
   uint32_t place = static_cast<uint32_t>(hash) % kDataWords;
   for (uint64_t found; (found = LoadWord(data()[place])) != 0; place = (place + 1) % kDataWords) {
     if (found == hash) return;
@@ -72,8 +56,8 @@ void SetCell::AddExact(uint64_t hash, Header header) {
     StoreWord(words_[2], members + 1);
     return;
   }
-  header.mode = Mode::kSketch;
-  Rewriting(header, [this] {
+  now.mode = Mode::kSketch;
+  header().Rewrite(Pack(now), [this] {
     std::array<uint64_t, kDataWords> members_or_zero;
     for (uint32_t i = 0; i < kDataWords; ++i) {
       members_or_zero[i] = LoadWord(data()[i]);
@@ -98,26 +82,25 @@ void SetCell::AddToSketch(uint64_t hash) {
 
 bool SetCell::AddTo(int64_t now_ns, SetUnion* all) const {
   constexpr int kTries = 3;
-  for (int attempt = 0; attempt < kTries; ++attempt) {
-    const uint64_t before = words_[1].Load(std::memory_order_acquire);
-    const Header header = Unpack(before);
-    if (header.version % 2 == 0 && header.window != WindowAt(now_ns)) return true;  // no member yet
-    std::array<uint64_t, kDataWords> copy;
+  Header now;
+  std::array<uint64_t, kDataWords> copy;
+  const bool whole = header().ReadWhole(kTries, [&](uint64_t word) {
+    now = Unpack(word);
+    if (now.window != WindowAt(now_ns)) return;  // no member yet, or the owner is about to begin
     for (uint32_t i = 0; i < kDataWords; ++i) copy[i] = LoadWord(data()[i]);
-    StdAtomics::Fence(std::memory_order_acquire);
-    if (LoadWord(words_[1]) != before || header.version % 2 != 0) continue;
-    for (uint32_t i = 0; i < kDataWords; ++i) {
-      if (header.mode == Mode::kExact) {
-        if (copy[i] != 0) all->AddHash(copy[i]);
-        continue;
-      }
-      for (uint32_t byte = 0; byte < 8; ++byte) {
-        all->AddRegister(i * 8 + byte, static_cast<uint8_t>(copy[i] >> (byte * 8)));
-      }
+  });
+  if (!whole) return false;
+  if (now.window != WindowAt(now_ns)) return true;
+  for (uint32_t i = 0; i < kDataWords; ++i) {
+    if (now.mode == Mode::kExact) {
+      if (copy[i] != 0) all->AddHash(copy[i]);
+      continue;
     }
-    return true;
+    for (uint32_t byte = 0; byte < 8; ++byte) {
+      all->AddRegister(i * 8 + byte, static_cast<uint8_t>(copy[i] >> (byte * 8)));
+    }
   }
-  return false;
+  return true;
 }
 
 uint8_t SetUnion::RankOf(uint64_t hash) {

@@ -1,7 +1,7 @@
 // Distinct members of a set within a window of time, in fixed memory.
 //
 //   0 touch      time of the last sample
-//   1 header     version (odd while the data are being rewritten), mode, number of the window
+//   1 header     mode, number of the window, and a version: VersionedHeader
 //   2 members    in exact mode: how many
 //   8 data       kDataWords: exact mode: hashes of the members, an open-addressing table;
 //                sketch mode: kRegisters registers of one byte
@@ -47,20 +47,18 @@ class SetCell {
 
  private:
   enum class Mode : uint8_t { kExact, kSketch };
+  // Without the version, which VersionedHeader alone counts.
   struct Header {
     uint32_t window = 0;
     Mode mode = Mode::kExact;
-    uint16_t version = 0;
   };
   static uint64_t Pack(const Header& header);
   static Header Unpack(uint64_t word);
 
+  VersionedHeader<StdAtomics> header() const { return VersionedHeader<StdAtomics>(words_[1]); }
   CellWord* data() const { return words_ + 8; }
-  void AddExact(uint64_t hash, Header header);
+  void AddExact(uint64_t hash, Header now);
   void AddToSketch(uint64_t hash);
-  // Runs `rewrite` so that no reader takes what it sees meanwhile for a whole.
-  template <class Rewrite>
-  void Rewriting(Header header, Rewrite&& rewrite);
 
   CellWord* words_;
 };

@@ -370,6 +370,218 @@ Result Growth(const GrowthPlan& plan = {}) {
   return world.Explore();
 }
 
+// ---- Rewrite: two places whose meaning a header tells ------------------------------------------
+//
+// Property: an accepted reading has in each place what its header says is there, shows all adds of
+// batches <= the epoch that was acquired before, and never goes backwards.
+//
+// Three buckets of units 1, 10 and 100 share two places, as those of a histogram's window do. At
+// first, in batch 1, the place of each of the first two is its own. In batch 2 they become one, at
+// the first place, and that is all, or the header is extended: the third bucket gets the second
+// place. In batch 3 all become one.
+
+enum Layout : uint64_t { kTwo = 0, kOne = 1, kOneAndThird = 2, kAll = 3 };
+
+constexpr std::array<uint64_t, 4> kRewriteAddsUpTo = {0, 11, 111, 211};  // by batch
+
+struct RewritePlan {
+  uint64_t passes = 2;
+  int tries = 1;  // mutants need no more, and it is a tenth of the states
+  bool extend = true;
+};
+
+template <class Orders>
+struct RewriteShared {
+  BatchEpoch<ModelAtomics, Orders> epoch;
+  Cell header;
+  Cell first;
+  Cell second;
+
+  void Name(World& world) const {
+    world.Name(epoch, "epoch");
+    world.Name(header, "header");
+    world.Name(first, "first place");
+    world.Name(second, "second place");
+  }
+  // The second place's count goes to the first.
+  void Unite() {
+    Add(first, ReadCell(second));
+    second.Store(0, kRelaxed);
+  }
+};
+
+template <class Header, class Orders>
+void RewriteOwner(RewriteShared<Orders>& shared, const RewritePlan& plan) {
+  Header header(shared.header);
+  Add(shared.first, 1);
+  Add(shared.second, 10);
+  shared.epoch.Publish(1);
+  header.Rewrite(kOne, [&] { shared.Unite(); });
+  if (plan.extend) header.Extend(kOneAndThird);
+  Add(plan.extend ? shared.second : shared.first, 100);
+  shared.epoch.Publish(2);
+  header.Rewrite(kAll, [&] { shared.Unite(); });
+  Add(shared.first, 100);
+  shared.epoch.Publish(3);
+}
+
+struct Places {
+  uint64_t header = 0;
+  uint64_t first = 0;
+  uint64_t second = 0;
+
+  uint64_t layout() const { return header & 0xff; }
+  uint64_t Total() const { return first + second; }
+  bool Fit() const {
+    switch (layout()) {
+      case kTwo:
+        return (first == 0 || first == 1) && (second == 0 || second == 10);
+      case kOne:
+        return first == 11 || first == 111;
+      case kOneAndThird:
+        return first == 11 && (second == 0 || second == 100);
+      default:
+        return first == 111 || first == 211;
+    }
+  }
+};
+
+template <class Header, class Orders>
+bool ReadPlaces(RewriteShared<Orders>& shared, int tries, Places* places) {
+  return Header(shared.header).ReadWhole(tries, [&](uint64_t header) {
+    *places = {.header = header, .first = ReadCell(shared.first), .second = 0};
+    // A place that is not in use is not read.
+    const bool both = places->layout() == kTwo || places->layout() == kOneAndThird;
+    if (both) places->second = ReadCell(shared.second);
+  });
+}
+
+template <class Orders, class Header = VersionedHeader<ModelAtomics, Orders>>
+Result Rewrite(const RewritePlan& plan = {}) {
+  World world;
+  RewriteShared<Orders> shared;
+  shared.Name(world);
+  world.AddThread("owner", [&] { RewriteOwner<Header>(shared, plan); });
+  struct Merger {
+    uint64_t passes = 0;
+    uint64_t shown = 0;
+  };
+  world.AddThreadOfTurns("merger", Merger(), [&](Merger& merger) {
+    const uint64_t now = shared.epoch.Acquire();
+    Places places;
+    const bool whole = ReadPlaces<Header>(shared, plan.tries, &places);
+    if (whole) {
+      Check(places.Fit(), "a place was taken for another");
+      Check(places.Total() >= kRewriteAddsUpTo[now], "an add was lost");
+      Check(places.Total() >= merger.shown, "a reading went backwards");
+      merger.shown = places.Total();
+    }
+    if (++merger.passes < plan.passes) return true;
+    Observe(whole);
+    Observe(merger.shown);
+    return false;
+  });
+  return world.Explore();
+}
+
+// ---- Dated: a value and the time it is from ----------------------------------------------------
+//
+// Property: the value that is read after a time is that time's, or a later one.
+
+struct DatedPlan {
+  bool value_first = true;  // the owner stores it before the time
+  bool time_first = true;   // the merger reads it before the value
+};
+
+template <class Orders>
+Result Dated(const DatedPlan& plan = {}) {
+  World world;
+  Cell value, time;
+  world.Name(value, "value");
+  world.Name(time, "time");
+
+  // At time t, 10 t is set; then 1 is added.
+  world.AddThread("owner", [&] {
+    DatedWord<ModelAtomics, Orders> dated(value, time);
+    for (uint64_t t = 1; t <= 3; ++t) {
+      if (plan.value_first) {
+        dated.Store(10 * t, t);
+      } else {
+        time.Store(t, Orders::kTimeStore);
+        value.Store(10 * t, kRelaxed);
+      }
+      Add(value, 1);
+    }
+  });
+  world.AddThreadOfTurns("merger", uint64_t{0}, [&](uint64_t& passes) {
+    const DatedWord<ModelAtomics, Orders> dated(value, time);
+    const uint64_t early = plan.time_first ? 0 : dated.Read();
+    const uint64_t t = dated.AcquireTime();
+    const uint64_t seen = plan.time_first ? dated.Read() : early;
+    Check(seen >= 10 * t, "a value is older than its time");
+    if (++passes < 2) return true;
+    Observe(t);
+    Observe(seen);
+    return false;
+  });
+  return world.Explore();
+}
+
+// ---- Runs: a total, what it was when the present run began, and when that was ------------------
+//
+// Property: the base that is read is that of the run or of a later one, and the total has no change
+// of a later one. In terms of a gauge that somebody else set at some moment: what a reading adds to
+// it is of runs that began after the moment, and what it takes for done has no change of those.
+
+struct RunsPlan {
+  bool base_first = true;  // the owner stores it before the time
+};
+
+// The shipped reading, as a type of its own so that mutants of it can take its place.
+struct ShippedReading {
+  template <class Orders>
+  static auto Read(Cell& total, Cell& base, Cell& time) {
+    return TotalOfRuns<ModelAtomics, Orders>(total, base, time).Read();
+  }
+};
+
+template <class Orders, class Reading = ShippedReading>
+Result Runs(const RunsPlan& plan = {}) {
+  constexpr uint64_t kRuns = 3;
+  constexpr uint64_t kChanges = 2;  // of 1 each, in a run
+  World world;
+  Cell total, base, time;
+  world.Name(total, "total");
+  world.Name(base, "base");
+  world.Name(time, "time");
+
+  world.AddThread("owner", [&] {
+    TotalOfRuns<ModelAtomics, Orders> runs(total, base, time);
+    for (uint64_t run = 1; run <= kRuns; ++run) {
+      if (plan.base_first) {
+        runs.BeginRun(run);
+      } else {
+        time.Store(run, Orders::kTimeStore);
+        base.Store(runs.OwnTotal(), kRelaxed);
+        ModelAtomics::Fence(Orders::kRunFence);
+      }
+      for (uint64_t i = 0; i < kChanges; ++i) runs.Change(runs.OwnTotal() + 1);
+    }
+  });
+  world.AddThreadOfTurns("merger", uint64_t{0}, [&](uint64_t& passes) {
+    const auto reading = Reading::template Read<Orders>(total, base, time);
+    const uint64_t run_begins_at = reading.time == 0 ? 0 : (reading.time - 1) * kChanges;
+    Check(reading.base >= run_begins_at, "a base is older than its run");
+    Check(reading.total <= reading.time * kChanges, "a total has a change of a later run");
+    if (++passes < 2) return true;
+    Observe(reading.time);
+    Observe(reading.base);
+    Observe(reading.total);
+    return false;
+  });
+  return world.Explore();
+}
+
 // ---- The shipped orders hold everywhere --------------------------------------------------------
 
 // `reached` is an outcome of full length: a scenario that never gets there would prove nothing.
@@ -399,6 +611,21 @@ TEST(ShippedProtocol, ReadsNoUnpublishedHead) {
   ExpectHolds("growth, 3 chunks, 3 passes", Growth<ShippedOrders>(), {3});
 }
 
+TEST(ShippedProtocol, TakesNoPlaceForAnother) {
+  ExpectHolds("rewrite, 2 passes of 1 try", Rewrite<ShippedOrders>(), {1, 211});
+  ExpectHolds("rewrite, 2 passes of 2 tries", Rewrite<ShippedOrders>({.tries = 2}), {1, 211});
+  ExpectHolds("rewrite, 4 passes of 1 try", Rewrite<ShippedOrders>({.passes = 4}), {1, 211});
+  ExpectHolds("rewrite, never extended", Rewrite<ShippedOrders>({.extend = false}), {1, 211});
+}
+
+TEST(ShippedProtocol, ReadsNoValueOlderThanItsTime) {
+  ExpectHolds("dated, 3 times, 2 passes", Dated<ShippedOrders>(), {3, 31});
+}
+
+TEST(ShippedProtocol, TakesNoChangeForAnotherRuns) {
+  ExpectHolds("runs, 3 of 2 changes, 2 passes", Runs<ShippedOrders>(), {3, 4, 6});
+}
+
 // ---- Each order has a mutant -------------------------------------------------------------------
 //
 // One order is made relaxed, all scenarios are explored, and those that find a violation are named
@@ -415,6 +642,9 @@ std::string CaughtBy() {
   note("reuse", Reuse<Orders>());
   note("clean cut", CleanCut<Orders>());
   note("growth", Growth<Orders>());
+  note("rewrite", Rewrite<Orders>());
+  note("dated", Dated<Orders>());
+  note("runs", Runs<Orders>());
   return caught;
 }
 
@@ -451,12 +681,39 @@ struct RelaxedStampFence : ShippedOrders {
 struct RelaxedCutFence : ShippedOrders {
   static constexpr auto kCutFence = kRelaxed;
 };
+struct RelaxedRewriteFence : ShippedOrders {
+  static constexpr auto kRewriteFence = kRelaxed;
+};
+struct RelaxedHeaderStore : ShippedOrders {
+  static constexpr auto kHeaderStore = kRelaxed;
+};
+struct RelaxedExtendStore : ShippedOrders {
+  static constexpr auto kExtendStore = kRelaxed;
+};
+struct RelaxedHeaderLoad : ShippedOrders {
+  static constexpr auto kHeaderLoad = kRelaxed;
+};
+struct RelaxedRewriteReadFence : ShippedOrders {
+  static constexpr auto kRewriteReadFence = kRelaxed;
+};
+struct RelaxedTimeStore : ShippedOrders {
+  static constexpr auto kTimeStore = kRelaxed;
+};
+struct RelaxedTimeLoad : ShippedOrders {
+  static constexpr auto kTimeLoad = kRelaxed;
+};
+struct RelaxedRunFence : ShippedOrders {
+  static constexpr auto kRunFence = kRelaxed;
+};
+struct RelaxedRunReadFence : ShippedOrders {
+  static constexpr auto kRunReadFence = kRelaxed;
+};
 
 TEST(OrderMutant, NoneIsNeededToFindNothing) { EXPECT_EQ(CaughtBy<ShippedOrders>(), ""); }
 
 constexpr char kEverythingLost[] =
     "publication: an add was lost; reuse: an add was lost; "
-    "clean cut: a torn pair was accepted; growth: a chunk was lost";
+    "clean cut: a torn pair was accepted; growth: a chunk was lost; rewrite: an add was lost";
 
 TEST(OrderMutant, RelaxedEpochStoreLosesAdds) {
   EXPECT_EQ(CaughtBy<RelaxedEpochStore>(), kEverythingLost);
@@ -506,6 +763,45 @@ TEST(OrderMutant, RelaxedStampFenceAcceptsATornPair) {
 
 TEST(OrderMutant, RelaxedCutFenceAcceptsATornPair) {
   EXPECT_EQ(CaughtBy<RelaxedCutFence>(), "clean cut: a torn pair was accepted");
+}
+
+TEST(OrderMutant, RelaxedRewriteFenceTakesAPlaceForAnother) {
+  EXPECT_EQ(CaughtBy<RelaxedRewriteFence>(), "rewrite: a place was taken for another");
+}
+
+TEST(OrderMutant, RelaxedHeaderStoreTakesAPlaceForAnother) {
+  EXPECT_EQ(CaughtBy<RelaxedHeaderStore>(), "rewrite: a place was taken for another");
+}
+
+// The trap again: the header is extended after the rewrite that it must still show.
+TEST(OrderMutant, RelaxedExtendStoreTakesAPlaceForAnother) {
+  EXPECT_EQ(CaughtBy<RelaxedExtendStore>(), "rewrite: a place was taken for another");
+}
+
+TEST(OrderMutant, RelaxedHeaderLoadTakesAPlaceForAnother) {
+  EXPECT_EQ(CaughtBy<RelaxedHeaderLoad>(), "rewrite: a place was taken for another");
+}
+
+TEST(OrderMutant, RelaxedRewriteReadFenceTakesAPlaceForAnother) {
+  EXPECT_EQ(CaughtBy<RelaxedRewriteReadFence>(), "rewrite: a place was taken for another");
+}
+
+TEST(OrderMutant, RelaxedTimeStoreReadsAnOldValue) {
+  EXPECT_EQ(CaughtBy<RelaxedTimeStore>(),
+            "dated: a value is older than its time; runs: a base is older than its run");
+}
+
+TEST(OrderMutant, RelaxedTimeLoadReadsAnOldValue) {
+  EXPECT_EQ(CaughtBy<RelaxedTimeLoad>(),
+            "dated: a value is older than its time; runs: a base is older than its run");
+}
+
+TEST(OrderMutant, RelaxedRunFenceTakesAChangeForAnEarlierRuns) {
+  EXPECT_EQ(CaughtBy<RelaxedRunFence>(), "runs: a total has a change of a later run");
+}
+
+TEST(OrderMutant, RelaxedRunReadFenceTakesAChangeForAnEarlierRuns) {
+  EXPECT_EQ(CaughtBy<RelaxedRunReadFence>(), "runs: a total has a change of a later run");
 }
 
 // ---- Each rule has a mutant --------------------------------------------------------------------
@@ -604,6 +900,122 @@ TEST(RuleMutant, CutThatDoesNotLookAtTheStampAgain) {
 
 TEST(RuleMutant, HeadWrittenAfterTheCountThatPublishesIt) {
   EXPECT_NE(Growth<ShippedOrders>({.head_first = false}).violation, "");
+}
+
+// A header that breaks one rule takes the place of the shipped one.
+struct BrokenHeader : VersionedHeader<ModelAtomics> {
+  explicit BrokenHeader(Cell& header_word)
+      : VersionedHeader<ModelAtomics>(header_word), word(header_word) {}
+
+  // ReadWhole of one try, but for what makes a reading good.
+  template <class Read, class IsGood>
+  bool ReadIf(Read&& read, IsGood&& is_good) const {
+    const uint64_t header = word.Load(ShippedOrders::kHeaderLoad);
+    read(header);
+    ModelAtomics::Fence(ShippedOrders::kRewriteReadFence);
+    return is_good(VersionOf(header));
+  }
+  static constexpr uint64_t Version(uint64_t version) { return version << kVersionShift; }
+
+  Cell& word;
+};
+
+struct NoSecondLook : BrokenHeader {
+  using BrokenHeader::BrokenHeader;
+  template <class Read>
+  bool ReadWhole(int, Read&& read) const {
+    return ReadIf(read, [](uint64_t version) { return version % 2 == 0; });
+  }
+};
+
+TEST(RuleMutant, RewriteReadWithoutASecondLook) {
+  EXPECT_EQ((Rewrite<ShippedOrders, NoSecondLook>().violation), "a place was taken for another");
+}
+
+struct OddIsTaken : BrokenHeader {
+  using BrokenHeader::BrokenHeader;
+  template <class Read>
+  bool ReadWhole(int, Read&& read) const {
+    return ReadIf(read,
+                  [&](uint64_t version) { return VersionOf(word.Load(kRelaxed)) == version; });
+  }
+};
+
+TEST(RuleMutant, OddVersionTakenForAWhole) {
+  EXPECT_EQ((Rewrite<ShippedOrders, OddIsTaken>().violation), "a place was taken for another");
+}
+
+struct VersionComesBack : BrokenHeader {
+  using BrokenHeader::BrokenHeader;
+  template <class Rewriting>
+  void Rewrite(uint64_t header, Rewriting&& rewrite) {
+    word.Store(header | Version(1), kRelaxed);
+    ModelAtomics::Fence(ShippedOrders::kRewriteFence);
+    rewrite();
+    word.Store(header, ShippedOrders::kHeaderStore);
+  }
+  void Extend(uint64_t header) { word.Store(header, ShippedOrders::kExtendStore); }
+};
+
+TEST(RuleMutant, VersionThatComesBackAfterARewrite) {
+  EXPECT_EQ((Rewrite<ShippedOrders, VersionComesBack>().violation),
+            "a place was taken for another");
+}
+
+struct OddTooLate : BrokenHeader {
+  using BrokenHeader::BrokenHeader;
+  template <class Rewriting>
+  void Rewrite(uint64_t header, Rewriting&& rewrite) {
+    rewrite();
+    BrokenHeader::Rewrite(header, [] {});
+  }
+};
+
+TEST(RuleMutant, OddVersionAfterTheRewrite) {
+  EXPECT_EQ((Rewrite<ShippedOrders, OddTooLate>().violation), "a place was taken for another");
+}
+
+TEST(RuleMutant, TimeBeforeTheValueItBelongsTo) {
+  EXPECT_EQ(Dated<ShippedOrders>({.value_first = false}).violation,
+            "a value is older than its time");
+}
+
+TEST(RuleMutant, TimeReadAfterTheValueItBelongsTo) {
+  EXPECT_EQ(Dated<ShippedOrders>({.time_first = false}).violation,
+            "a value is older than its time");
+}
+
+TEST(RuleMutant, RunThatBeginsBeforeItHasABase) {
+  EXPECT_EQ(Runs<ShippedOrders>({.base_first = false}).violation, "a base is older than its run");
+}
+
+struct InOrderOfWords {
+  template <class Orders>
+  static auto Read(Cell& total, Cell& base, Cell& time) {
+    typename TotalOfRuns<ModelAtomics, Orders>::Reading reading;
+    reading.total = ReadCell(total);
+    ModelAtomics::Fence(Orders::kRunReadFence);
+    reading.base = ReadCell(base);
+    reading.time = time.Load(Orders::kTimeLoad);
+    return reading;
+  }
+};
+
+TEST(RuleMutant, BaseReadBeforeTheTimeOfItsRun) {
+  EXPECT_EQ((Runs<ShippedOrders, InOrderOfWords>().violation), "a base is older than its run");
+}
+
+struct TotalLast {
+  template <class Orders>
+  static auto Read(Cell& total, Cell& base, Cell& time) {
+    auto reading = ShippedReading::Read<Orders>(total, base, time);
+    reading.total = ReadCell(total);
+    return reading;
+  }
+};
+
+TEST(RuleMutant, TotalReadAfterTheTimeOfItsRun) {
+  EXPECT_EQ((Runs<ShippedOrders, TotalLast>().violation), "a total has a change of a later run");
 }
 
 }  // namespace
