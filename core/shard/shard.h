@@ -26,7 +26,7 @@ struct ShardOptions {
   uint64_t hash_seed = 0;
   uint32_t max_series = 1'000'000;             // live slots of this shard
   uint64_t max_key_bytes = uint64_t{1} << 30;  // key memory of this shard
-  uint32_t max_line_bytes = 65'536;
+  uint32_t max_line_bytes = 65'535;
 };
 
 // One receive buffer's worth of context: which listener it came in by and how to read it.

@@ -24,6 +24,31 @@ void Count(uint16_t* repairs) {
   if (*repairs < UINT16_MAX) ++*repairs;
 }
 
+// The type of a sample whose value is cut off.
+std::optional<SampleType> TypeIn(std::string_view type_and_sections) {
+  return TypeOf(type_and_sections.substr(0, type_and_sections.find('|')));
+}
+
+// `sections` with the bar before each.
+bool HasEmptySection(std::string_view sections) {
+  return sections.back() == '|' || sections.find("||") != kNone;
+}
+
+// False if `value` is none of `type`.
+bool ReadValue(std::string_view value, std::optional<SampleType> type, Sample* sample) {
+  if (type == SampleType::kSet) {
+    sample->member = value;
+    return !value.empty();
+  }
+  Number number;
+  if (!ParseNumber(value, &number)) return false;
+  sample->value = number.value;
+  sample->is_integer = number.is_integer;
+  sample->integer = number.integer;
+  sample->is_signed = value[0] == '+' || value[0] == '-';
+  return true;
+}
+
 // The sections whose colon belongs to them rather than starting another sample.
 bool KeepsColon(std::string_view opening) {
   return opening == "c" || opening == "e" || opening == "card";
@@ -99,58 +124,60 @@ void LineParser::ParsePacked(std::string_view name, std::string_view rest, size_
   const Sections sections = ParseSections(rest.substr(values_size + 1));
   if (!sections.type) return sink->OnDrop(DropReason::kBadPacking);
   // Sets are not packed: the colon belongs to the member.
-  if (*sections.type == SampleType::kSet) return ParseValue(name, values, sections, sink);
+  const bool packed = *sections.type != SampleType::kSet;
   while (true) {
-    const size_t end = values.find(':');
-    ParseValue(name, values.substr(0, end), sections, sink);
+    const size_t end = packed ? values.find(':') : kNone;
+    Sample sample;
+    if (ReadValue(values.substr(0, end), sections.type, &sample)) {
+      Deliver(name, sections, &sample, sink);
+    } else {
+      sink->OnDrop(DropReason::kBadValue);
+    }
     if (end == kNone) return;
     values.remove_prefix(end + 1);
   }
 }
 
-void LineParser::ParseOne(std::string_view name, std::string_view sample, SampleSink* sink) {
-  const size_t bar = sample.find('|');
+// The value's own error comes first: then its sections give no labels to the samples after it.
+void LineParser::ParseOne(std::string_view name, std::string_view text, SampleSink* sink) {
+  const size_t bar = text.find('|');
   if (bar == kNone) return sink->OnDrop(DropReason::kMalformedSample);
-  ParseValue(name, sample.substr(0, bar), ParseSections(sample.substr(bar + 1)), sink);
+  const std::string_view type_and_sections = text.substr(bar + 1);
+  Sample sample;
+  if (!ReadValue(text.substr(0, bar), TypeIn(type_and_sections), &sample)) {
+    return sink->OnDrop(DropReason::kBadValue);
+  }
+  Deliver(name, ParseSections(type_and_sections), &sample, sink);
 }
 
-// The value's own error comes first, then those of the sections, the type's last.
-void LineParser::ParseValue(std::string_view name, std::string_view value, const Sections& sections,
-                            SampleSink* sink) {
-  Sample sample;
-  if (sections.type == SampleType::kSet) {
-    if (value.empty()) return sink->OnDrop(DropReason::kBadValue);
-    sample.member = value;
-  } else {
-    Number number;
-    if (!ParseNumber(value, &number)) return sink->OnDrop(DropReason::kBadValue);
-    sample.value = number.value;
-    sample.is_integer = number.is_integer;
-    sample.integer = number.integer;
-    sample.is_signed = value[0] == '+' || value[0] == '-';
-  }
+// Errors of the sections come before the type's.
+void LineParser::Deliver(std::string_view name, const Sections& sections, Sample* sample,
+                         SampleSink* sink) {
   if (sections.refusal) return sink->OnDrop(*sections.refusal);
   if (!sections.type) return sink->OnDrop(DropReason::kBadType);
   // A NaN would poison a counter or a sum for good; a gauge is repaired by the next value.
-  if (std::isnan(sample.value) && *sections.type != SampleType::kGauge) {
+  if (std::isnan(sample->value) && *sections.type != SampleType::kGauge) {
     return sink->OnDrop(DropReason::kBadValue);
   }
-  sample.type = *sections.type;
-  sample.name = name;
-  sample.tags = tags_;
-  sample.rate = sections.rate;
-  sample.repairs = sections.repairs;
-  if (sections.earlier_rates != 1 && sample.type == SampleType::kCounter) {
-    sample.value /= sections.earlier_rates;
-    sample.is_integer = false;
+  sample->type = *sections.type;
+  sample->name = name;
+  sample->tags = tags_;
+  sample->rate = sections.rate;
+  sample->repairs = sections.repairs;
+  if (sections.earlier_rates != 1 && sample->type == SampleType::kCounter) {
+    sample->value /= sections.earlier_rates;
+    sample->is_integer = false;
   }
-  sink->OnSample(sample);
+  sink->OnSample(*sample);
 }
 
 LineParser::Sections LineParser::ParseSections(std::string_view type_and_sections) {
   Sections sections;
+  sections.type = TypeIn(type_and_sections);
   size_t bar = type_and_sections.find('|');
-  sections.type = TypeOf(type_and_sections.substr(0, bar));
+  if (bar != kNone && HasEmptySection(type_and_sections.substr(bar))) {
+    sections.refusal = DropReason::kMalformedSample;
+  }
   while (bar != kNone && !sections.refusal) {
     type_and_sections.remove_prefix(bar + 1);
     bar = type_and_sections.find('|');
@@ -160,16 +187,12 @@ LineParser::Sections LineParser::ParseSections(std::string_view type_and_section
 }
 
 void LineParser::ParseSection(std::string_view section, Sections* sections) {
-  if (section.empty()) {
-    sections->refusal = DropReason::kMalformedSample;
-  } else if (section[0] == '@') {
+  if (section[0] == '@') {
     Number rate;
-    if (!ParseNumber(section.substr(1), &rate) || std::isnan(rate.value)) {
-      Count(&sections->repairs.bad_rates);
-      return;
-    }
+    const bool readable = ParseNumber(section.substr(1), &rate) && !std::isnan(rate.value);
+    if (!readable) Count(&sections->repairs.bad_rates);
     sections->earlier_rates *= sections->rate;
-    sections->rate = rate.value == 0 ? 1 : rate.value;
+    sections->rate = !readable || rate.value == 0 ? 1 : rate.value;
   } else if (section[0] == '#') {
     AddLabels(section);
   } else if (section.substr(0, 2) == "c:") {

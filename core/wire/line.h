@@ -43,9 +43,8 @@ class LineParser {
   void ParseSamples(std::string_view name, std::string_view rest, SampleSink* sink);
   void ParsePacked(std::string_view name, std::string_view rest, size_t values_size,
                    SampleSink* sink);
-  void ParseOne(std::string_view name, std::string_view sample, SampleSink* sink);
-  void ParseValue(std::string_view name, std::string_view value, const Sections& sections,
-                  SampleSink* sink);
+  void ParseOne(std::string_view name, std::string_view text, SampleSink* sink);
+  void Deliver(std::string_view name, const Sections& sections, Sample* sample, SampleSink* sink);
   Sections ParseSections(std::string_view type_and_sections);
   void ParseSection(std::string_view section, Sections* sections);
   void AddLabels(std::string_view section);

@@ -88,7 +88,12 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"a:1|c|c:id|#k:v", {"c a{|c:id|#k:v}=1i1"}}, Case{"a:1|c|c:", {"bad_container_id"}},
         Case{"a:1|c|T1656581400", {"c a=1i1 unknown1"}},
         Case{"a:1|g|e:it-false|card:low|zz", {"g a=1i1 unknown3"}},
-        Case{"a:1|c||#k:v", {"malformed_sample"}}, Case{"a:1|c|", {"malformed_sample"}}));
+        Case{"a:1|c||#k:v", {"malformed_sample"}}, Case{"a:1|c|", {"malformed_sample"}},
+        Case{"a:1|c|c:||T1", {"malformed_sample"}}, Case{"a:1|c|@0|@0.5", {"c a=1i1@0.500000"}},
+        Case{"a:1|h|@0.5|@x", {"h a=1i1 rates1"}}, Case{"a:1|c|#", {"c a=1i1"}},
+        Case{"a:1|c|#|#k:v", {"c a{k:v}=1i1"}}, Case{"a:1|c|@-0.5", {"c a=1i1@-0.500000"}},
+        Case{"a:1|c|@inf", {"c a=1i1@inf"}}, Case{"a:1|c|#k:v|@x|@y", {"c a{k:v}=1i1 rates2"}},
+        Case{"a:1|c|#k:v:w:1|c", {"c a{k:v:w:1}=1i1 unknown1"}}));
 
 INSTANTIATE_TEST_SUITE_P(
     Several, LineTable,
@@ -98,7 +103,17 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"a:1:2|q", {"bad_packing"}}, Case{"a:1|c:2|ms", {"c a=1i1", "ms a=2i2"}},
                       Case{"a:1|c:x|c:3|g|@0.5", {"c a=1i1", "bad_value", "g a=3i3@0.500000"}},
                       Case{"a:1|c:2", {"c a=1i1", "malformed_sample"}},
-                      Case{"a:1|c|c:2|c", {"c a{|c:2}=1i1 unknown1"}}));
+                      Case{"a:1|c|c:2|c", {"c a{|c:2}=1i1 unknown1"}},
+                      Case{"a:1|s:2|s", {"s a=1", "s a=2"}},
+                      Case{"a:1|c::2|c", {"c a=1i1", "malformed_sample", "c a=2i2"}},
+                      Case{"a:1:2|c|@x", {"c a=1i1 rates1", "c a=2i2 rates1"}},
+                      Case{"a:1:2|c|", {"malformed_sample", "malformed_sample"}},
+                      // Labels hold for the samples after theirs, unless theirs was no sample.
+                      Case{"a:1|c|c:id:2|g", {"c a{|c:id}=1i1", "g a{|c:id}=2i2"}},
+                      Case{"a:1|c|c:i:2|g|c:j", {"c a{|c:i}=1i1", "g a{|c:i|c:j}=2i2"}},
+                      Case{"a:1|x|c:id:2|g", {"bad_type", "g a{|c:id}=2i2"}},
+                      Case{"a:x|c|c:id:2|g", {"bad_value", "g a=2i2"}},
+                      Case{"a:1|c|c:id|:2|g", {"malformed_sample", "g a=2i2"}}));
 
 INSTANTIATE_TEST_SUITE_P(
     Bad, LineTable,
