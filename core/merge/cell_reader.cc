@@ -54,16 +54,18 @@ void CellReader::FoldGauge(SeriesId series, CellRef cell) {
 GaugeReading CellReader::ReadGauge(CellRef cell) const {
   const GaugeCell gauge(WordsOf(cell));
   const int64_t set_time = gauge.set_time();  // before the value it belongs to
+  const GaugeCell::Changes changes = gauge.ReadChanges();
   return {.cell = cell,
           .set_time = set_time,
           .value = gauge.value(),
-          .added = gauge.added(),
-          .run_base = gauge.run_base(),
-          .run_time = gauge.run_time()};
+          .added = changes.added,
+          .run_base = changes.run_base,
+          .run_time = changes.run_time};
 }
 
 void CellReader::Forget(SeriesId series) {
   bases_.erase(series);
+  set_sizes_.erase(series);
   shared_gauges_.erase(series);
 }
 
@@ -95,11 +97,17 @@ double CellReader::Gauge(SeriesId series) const {
   return GaugeCell(WordsOf(table_->FirstCell(table_->record(series)))).value();
 }
 
-double CellReader::SetSize(SeriesId series, int64_t now_ns) const {
+double CellReader::SetSize(SeriesId series, int64_t now_ns) {
   SetUnion members;
-  table_->ForEachCell(series,
-                      [&](CellRef cell) { SetCell(WordsOf(cell)).AddTo(now_ns, &members); });
-  return members.Estimate();
+  bool whole = true;
+  table_->ForEachCell(series, [&](CellRef cell) {
+    whole = SetCell(WordsOf(cell)).AddTo(now_ns, &members) && whole;
+  });
+  // A cell in the midst of a rewrite is read again in the next pass; until then the old size
+  // stands.
+  double& size = set_sizes_[series];
+  if (whole) size = members.Estimate();
+  return size;
 }
 
 HistogramValue CellReader::Histogram(SeriesId series) {

@@ -25,8 +25,12 @@ class CellReader {
   CellReader(const SeriesTable* table, std::vector<ShardReader>* shards, const Rules* rules)
       : table_(table), shards_(shards), rules_(rules) {}
 
-  // A number that changes whenever the content of a cell does.
+  // A number that changes whenever the content of a cell does, though within a batch only once if
+  // it marks the time rather than the content.
   uint64_t MarkOf(CellRef cell, SeriesKind kind) const;
+  static bool MarksTimes(SeriesKind kind) {
+    return kind == SeriesKind::kHistogram || kind == SeriesKind::kSet;
+  }
 
   // Keeps what a retired cell held, as part of its series' value for as long as that lives.
   void Fold(SeriesId series, SeriesKind kind, CellRef cell);
@@ -42,7 +46,7 @@ class CellReader {
 
   CounterValue Counter(SeriesId series) const;
   double Gauge(SeriesId series) const;
-  double SetSize(SeriesId series, int64_t now_ns) const;
+  double SetSize(SeriesId series, int64_t now_ns);
   // Valid until the next call.
   HistogramValue Histogram(SeriesId series);
 
@@ -78,8 +82,9 @@ class CellReader {
   const Rules* rules_;
   absl::flat_hash_map<SeriesId, Base> bases_;
   absl::flat_hash_map<SeriesId, SharedGauge> shared_gauges_;
-  std::vector<uint64_t> buckets_;       // of the series
-  std::vector<uint64_t> cell_buckets_;  // of one cell
+  absl::flat_hash_map<SeriesId, double> set_sizes_;  // when last read
+  std::vector<uint64_t> buckets_;                    // of the series
+  std::vector<uint64_t> cell_buckets_;               // of one cell
   double cell_sum_ = 0;
 };
 

@@ -2,9 +2,9 @@
 //
 // The newest set wins (of equal times the later cell), and changes that the other cells took since
 // then are added to it. A cell tells how much it had taken when the present run of changes began,
-// and when that was; a run ends with each merge. So the result is exact unless one cell took
-// changes both before and after the winning set between two merges: then those may count on either
-// side of it.
+// and when that was; a run ends when its shard learns, at its next batch, that a merge has passed.
+// So the result is exact unless one cell took changes both before and after the winning set within
+// one run: then those may count on either side of it.
 //
 // Cells that are gone live on as one reading, the base: a cell leaves, the value stays.
 

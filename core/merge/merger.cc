@@ -104,7 +104,7 @@ class Merger::Impl {
     const uint64_t mark = cells_.MarkOf(cell, kind);
     if (kind == SeriesKind::kGauge && cells_.IsSharedGauge(series)) {
       touched_gauges_.insert(series);
-    } else if (mark != view->mark || what.adopt) {
+    } else if (mark != view->mark || what.adopt || (view->doubt && cells_.MarksTimes(kind))) {
       Change(series);
     }
     view->mark = mark;

@@ -18,7 +18,10 @@ class ShardReader {
   struct SlotView {
     SlotTenancy seen;
     SeriesId series = kNoId;
-    uint64_t mark = 0;  // of the cell's content when it was last read: equal marks, equal content
+    uint64_t mark = 0;  // of the cell's content when it was last read
+    // Whether the same mark may stand for other content: the cell was read in the midst of a batch,
+    // all samples of which leave the same mark.
+    bool doubt = false;
   };
 
   explicit ShardReader(ShardMemory* memory) : memory_(memory) {}
@@ -44,6 +47,7 @@ class ShardReader {
         visit(slot, what, &view);
         view.seen = now;
       }
+      NoteDoubt(chunk, epoch);
     }
     merged_ = epoch;
     memory_->header().merged_epoch.Publish(epoch);
@@ -53,6 +57,17 @@ class ShardReader {
   ShardMemory& memory() const { return *memory_; }
 
  private:
+  // After the cells of a chunk were read: were they of a batch that is not published yet?
+  void NoteDoubt(uint32_t chunk, uint64_t epoch) {
+    // If a cell came from a batch after `epoch`, this fence makes that batch's stamp visible.
+    StdAtomics::Fence(std::memory_order_acquire);
+    const bool doubt = memory_->chunks()[chunk].stamp.Read() > epoch;
+    const uint32_t first = chunk * ShardMemory::kSlotsPerChunk;
+    for (uint32_t slot = first; slot < first + ShardMemory::kSlotsPerChunk; ++slot) {
+      views_[slot].doubt = doubt;
+    }
+  }
+
   ShardMemory* memory_;
   uint64_t merged_ = 0;
   std::vector<SlotView> views_;

@@ -209,7 +209,9 @@ void HistogramCell::HalveResolution(Window::Header* header, int halvings) {
     for (int32_t bucket = before.lowest; bucket <= before.highest; ++bucket) {
       int32_t target = bucket;
       for (int i = 0; i < halvings; ++i) target = Halve(target);
-      counts[Window::PlaceOf(target)] += LoadWord(window()[Window::PlaceOf(bucket)]);
+      uint64_t& count = counts[Window::PlaceOf(target)];
+      const uint64_t more = LoadWord(window()[Window::PlaceOf(bucket)]);
+      count = count > kMaxCount - more ? kMaxCount : count + more;
     }
     for (size_t place = 0; place < counts.size(); ++place) {
       StoreWord(window()[place], counts[place]);

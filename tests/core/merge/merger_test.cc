@@ -175,6 +175,27 @@ TEST_F(MergerTest, SetsForgetAtTheEndOfTheirWindow) {
   EXPECT_EQ(feeder.MergeAndParse().at("u"), "1");
 }
 
+// All samples of a batch leave the same mark in a histogram: a pass in the midst of one must not
+// take what it saw for the whole.
+TEST_F(MergerTest, APassInTheMidstOfABatchIsMadeGood) {
+  ShardFeeder feeder;
+  feeder.Send("t:5|ms");
+  EXPECT_EQ(feeder.MergeAndParse().at("t_count"), "1");
+  std::string lines;
+  for (int i = 0; i < 128; ++i)
+    lines += "t:5|ms\n";  // two groups, so they are in the cells at once
+  const size_t size = lines.size();
+  lines.resize(size + kReadPadding);
+  std::string more = lines;
+  Shard& shard = feeder.shard();
+  shard.BeginBatch(feeder.now_ns() + 1);
+  shard.Apply({}, lines.data(), size);
+  feeder.MergeAndParse();
+  shard.Apply({}, more.data(), size);
+  shard.EndBatch();
+  EXPECT_EQ(feeder.MergeAndParse().at("t_count"), "257");
+}
+
 // The oracle of the incremental merge: a merger that has seen nothing must look at every slot.
 TEST_F(MergerTest, IncrementalMergeEqualsFullScan) {
   std::mt19937 random(7);
