@@ -101,6 +101,11 @@ class Measured:
     lost: float  # fraction of the lines offered
     rate: float  # offered, as it came out
     load_ns_per_line: float
+    others: float  # share of the two CPUs' time that went to other programs
+
+
+def busy_ns(options):
+    return machine.busy_ns(options.server_cpu) + machine.busy_ns(options.load_cpu)
 
 
 def measure(options, server, row, seconds):
@@ -109,8 +114,10 @@ def measure(options, server, row, seconds):
     drops = server.kernel_drops()
     received = server.received_lines()
     cpu, modes = machine.cpu_ns(server.pid), machine.user_sys_ns(server.pid)
+    busy, start = busy_ns(options), time.monotonic_ns()
     account = load.run()
     time.sleep(SETTLE_SECONDS)
+    busy, elapsed = busy_ns(options) - busy, time.monotonic_ns() - start
     cpu_after, modes_after = machine.cpu_ns(server.pid), machine.user_sys_ns(server.pid)
     drops = server.kernel_drops() - drops
     refused = account["refused_total"]["lines"]
@@ -121,6 +128,7 @@ def measure(options, server, row, seconds):
     by_thread = {name: cpu_after[name] - cpu.get(name, 0) for name in cpu_after}
     user, system = (after - before for after, before in zip(modes_after, modes))
     offered = max(1, account["lines"] + refused)
+    ours = sum(by_thread.values()) + account["cpu_ns_per_line"] * offered
     return Measured(
         ns_per_line=sum(by_thread.values()) / max(1, lines),
         by_thread={name: spent / max(1, lines) for name, spent in by_thread.items()},
@@ -129,4 +137,5 @@ def measure(options, server, row, seconds):
         lost=1 - lines / offered,
         rate=account["lines_per_s"],
         load_ns_per_line=account["cpu_ns_per_line"],
+        others=max(0, busy - ours) / (2 * elapsed),
     )

@@ -30,6 +30,16 @@ def user_sys_ns(pid):
     return int(fields[11]) * TICK_NS, int(fields[12]) * TICK_NS
 
 
+def busy_ns(cpu):
+    """What a CPU has worked so far, for whomever, in whole ticks."""
+    for line in pathlib.Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{cpu}":
+            user, nice, system, _idle, _wait, interrupt, soft = (int(t) for t in ticks[:7])
+            return (user + nice + system + interrupt + soft) * TICK_NS
+    raise RuntimeError(f"there is no CPU {cpu}")
+
+
 def rss_bytes(pid):
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
