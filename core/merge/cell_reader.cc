@@ -1,11 +1,26 @@
 #include "core/merge/cell_reader.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "core/shard/cells.h"
 #include "core/shard/set_cell.h"
 
 namespace tallyd {
+namespace {
+
+// As within a cell, past 2^63 the integer part stays and the rest takes over: nothing wraps.
+void Add(const CounterCell& cell, CounterValue* sum) {
+  const uint64_t whole = cell.whole();
+  if (whole > CounterCell::kMaxWhole - sum->whole) {
+    sum->rest += static_cast<double>(whole);
+  } else {
+    sum->whole += whole;
+  }
+  sum->rest += cell.rest();
+}
+
+}  // namespace
 
 uint64_t CellReader::MarkOf(CellRef cell, SeriesKind kind) const {
   CellWord* const words = WordsOf(cell);
@@ -28,8 +43,7 @@ void CellReader::Fold(SeriesId series, SeriesKind kind, CellRef cell) {
   switch (kind) {
     case SeriesKind::kCounter: {
       const CounterCell counter(words);
-      base.counter.whole += counter.whole();
-      base.counter.rest += counter.rest();
+      Add(counter, &base.counter);
       break;
     }
     case SeriesKind::kHistogram: {
@@ -86,8 +100,7 @@ CounterValue CellReader::Counter(SeriesId series) const {
   if (base != bases_.end()) value = base->second.counter;
   table_->ForEachCell(series, [&](CellRef cell) {
     const CounterCell counter(WordsOf(cell));
-    value.whole += counter.whole();
-    value.rest += counter.rest();
+    Add(counter, &value);
   });
   return value;
 }
@@ -121,9 +134,17 @@ HistogramValue CellReader::Histogram(SeriesId series) {
   }
   table_->ForEachCell(series, [&](CellRef cell) {
     ReadAtBatchBoundary(cell, layout);
-    for (size_t i = 0; i < buckets_.size(); ++i) buckets_[i] += cell_buckets_[i];
+    for (size_t i = 0; i < buckets_.size(); ++i) {
+      buckets_[i] = HistogramCell::AddCounts(buckets_[i], cell_buckets_[i]);
+    }
     value.sum += cell_sum_;
   });
+  // Their sum, which is the count, stays within the limit too.
+  uint64_t room = HistogramCell::kMaxCount;
+  for (uint64_t& bucket : buckets_) {
+    bucket = std::min(bucket, room);
+    room -= bucket;
+  }
   value.buckets = buckets_;
   return value;
 }

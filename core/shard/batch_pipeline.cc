@@ -75,6 +75,10 @@ void BatchPipeline::Resolve(Pending* pending) {
   if (entry.IsEmpty() || !same(entry)) {
     if (const KeyEntry* found = keys_->Find(pending->hash, same)) {
       entry = *found;
+    } else if (IsDecrement(*pending)) {
+      // It shall not make a series, nor take a family's name from another type.
+      entry.action = Action::kRefuse;
+      entry.target = static_cast<uint32_t>(DropReason::kNegativeCounter);
     } else {
       entry = slots_->AddKey({pending->type, std::string_view(pending->name, pending->name_size),
                               std::string_view(pending->tags, pending->tags_size)},
@@ -100,6 +104,10 @@ void BatchPipeline::CountApplied(const Pending& pending) {
 void BatchPipeline::NoteTime(const Pending& pending) {
   if (!pending.chunk->cell_class.expires()) return;
   StoreWord(pending.cell[pending.chunk->cell_words - 1], static_cast<uint64_t>(now_ns_));
+}
+
+bool BatchPipeline::IsDecrement(const Pending& pending) {
+  return pending.type == SampleType::kCounter && !(pending.value / pending.rate >= 0);
 }
 
 bool BatchPipeline::ApplyCounter(const Pending& pending) {

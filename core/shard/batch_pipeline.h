@@ -105,6 +105,7 @@ class BatchPipeline {
   void Resolve(Pending* pending);
   template <class Apply>
   void ApplyEach(Action action, Apply&& apply);
+  static bool IsDecrement(const Pending& pending);
   bool ApplyCounter(const Pending& pending);
   void ApplyGauge(const Pending& pending);
   void ApplyObservation(const Pending& pending, double value);

@@ -10,14 +10,17 @@
 namespace tallyd {
 namespace {
 
-constexpr uint64_t kMaxCount = uint64_t{1} << 63;
+constexpr uint64_t kMaxCount = HistogramCell::kMaxCount;
 
 // A weight of more than this is this: one sample cannot overflow a bucket.
 constexpr double kMaxWeight = 9007199254740992.0;  // 2^53
 
 void AddCount(CellWord& word, uint64_t n) {
   const uint64_t now = LoadWord(word);
-  StoreWord(word, now > kMaxCount - n ? kMaxCount : now + n);
+  // Never less than before: single observations pass the limit unchecked, they would take ages to
+  // go far.
+  if (now >= kMaxCount) return;
+  StoreWord(word, HistogramCell::AddCounts(now, n));
 }
 
 // For each schema above zero, the upper bounds of the buckets within [0.5, 1).
@@ -151,8 +154,8 @@ void HistogramCell::Observe(double value, int64_t now_ns) {
 }
 
 void HistogramCell::ObserveSampled(double value, double rate, int64_t now_ns) {
+  if (!(rate > 0) || !std::isfinite(rate)) return;
   const double weight = 1 / rate + LoadDouble(words_[2]);
-  if (!(weight >= 0) || !std::isfinite(rate)) return;
   const double whole = std::floor(std::min(weight, kMaxWeight));
   StoreDouble(words_[2], weight > kMaxWeight ? 0 : weight - whole);
   if (whole >= 1) ObserveTimes(value, static_cast<uint64_t>(whole), now_ns);
@@ -211,7 +214,7 @@ void HistogramCell::HalveResolution(Window::Header* header, int halvings) {
       for (int i = 0; i < halvings; ++i) target = Halve(target);
       uint64_t& count = counts[Window::PlaceOf(target)];
       const uint64_t more = LoadWord(window()[Window::PlaceOf(bucket)]);
-      count = count > kMaxCount - more ? kMaxCount : count + more;
+      count = HistogramCell::AddCounts(count, more);
     }
     for (size_t place = 0; place < counts.size(); ++place) {
       StoreWord(window()[place], counts[place]);
@@ -220,7 +223,7 @@ void HistogramCell::HalveResolution(Window::Header* header, int halvings) {
 }
 
 void HistogramCell::AddBuckets(std::span<uint64_t> sums) const {
-  for (size_t i = 0; i < sums.size(); ++i) sums[i] += LoadWord(buckets()[i]);
+  for (size_t i = 0; i < sums.size(); ++i) sums[i] = AddCounts(sums[i], LoadWord(buckets()[i]));
 }
 
 bool HistogramCell::ReadWindow(WindowCounts* counts) const {

@@ -162,6 +162,12 @@ struct Window {
 class HistogramCell {
  public:
   static constexpr uint32_t kHeaderWords = 6;
+  // A count of more than this is this, in cells and in their sums: sample rates can claim any
+  // weight, and a sum that wrapped would go backwards.
+  static constexpr uint64_t kMaxCount = uint64_t{1} << 63;
+  static uint64_t AddCounts(uint64_t a, uint64_t b) {
+    return a >= kMaxCount || b > kMaxCount - a ? kMaxCount : a + b;
+  }
 
   // Words of a cell with `bounds` classic bounds, a whole number of cache lines.
   static uint32_t Words(size_t bounds) {

@@ -99,6 +99,52 @@ TEST_F(MergerTest, IntegersAreExactAndDoNotWrap) {
   EXPECT_EQ(std::stod(values.at("y")), 18446744073709551616.0);
 }
 
+TEST_F(MergerTest, IntegersDoNotWrapAcrossShards) {
+  ShardFeeder feeder({.shards = 2, .ttl_ms = 1000});
+  feeder.Send("x:9223372036854775808|c\ny:9223372036854775800|c", 0);
+  feeder.Send("x:9223372036854775808|c\ny:9|c", 1);
+  auto values = feeder.MergeAndParse();
+  EXPECT_EQ(std::stod(values.at("x")), 18446744073709551616.0);
+  EXPECT_EQ(std::stod(values.at("y")), 9223372036854775809.0);
+  for (int i = 0; i < 3; ++i) {  // nor when one shard's cell is gone
+    feeder.Advance(900'000'000);
+    feeder.Send("x:9223372036854775808|c\ny:0|c", 1);
+    feeder.Turn();
+    values = feeder.MergeAndParse();
+  }
+  EXPECT_EQ(std::stod(values.at("x")), 5 * 9223372036854775808.0);
+  EXPECT_EQ(std::stod(values.at("y")), 9223372036854775809.0);
+}
+
+TEST_F(MergerTest, HistogramCountsDoNotWrap) {
+  ShardFeeder feeder({.shards = 2});
+  double last = 0;
+  for (int i = 0; i < 6; ++i) {
+    for (int line = 0; line < 1024; ++line) {
+      feeder.Send("t:1|h|@1e-300\nt:20|h|@1e-300\nt:1e9|h|@1e-300\nt:1|h", i % 2);
+    }
+    const auto values = feeder.MergeAndParse();
+    const double count = std::stod(values.at("t_count"));
+    EXPECT_GE(count, last);
+    EXPECT_GE(count, 9223372036854775808.0);
+    EXPECT_EQ(values.at("t_count"), values.at("t_bucket{le=\"+Inf\"}"));
+    EXPECT_GE(count, std::stod(values.at("t_bucket{le=\"10\"}")));
+    EXPECT_GT(std::stod(values.at("t_bucket{le=\"1\"}")), 0);
+    last = count;
+  }
+}
+
+TEST_F(MergerTest, ARefusedDecrementMakesNoSeries) {
+  ShardFeeder feeder;
+  feeder.Send("x:-1|c\ny:1|c|@-0.5\nx:1|g\n");
+  EXPECT_EQ(feeder.Text(), "");
+  const auto values = feeder.MergeAndParse();
+  EXPECT_FALSE(values.contains("y"));
+  EXPECT_EQ(values.at("x"), "1") << "nor does it keep the name from a gauge";
+  EXPECT_EQ(feeder.Dropped(DropReason::kNegativeCounter), 2u);
+  ExpectBalanced(feeder);
+}
+
 TEST_F(MergerTest, FirstTypeWinsAcrossShards) {
   ShardFeeder feeder({.shards = 2});
   feeder.Send("x:1|c\nh:1|h\nz_count:1|g", 0);

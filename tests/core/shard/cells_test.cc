@@ -102,6 +102,43 @@ TEST(HistogramCellTest, AbsurdRatesNeitherLoopNorWrap) {
   EXPECT_EQ(histogram.Count(), uint64_t{1} << 63);
 }
 
+TEST(HistogramCellTest, ANegativeRateTakesNothingFromTheCarry) {
+  HistogramFixture histogram;
+  histogram.cell().ObserveSampled(1, 0.4, 1);  // 2.5: two, and half a one to carry
+  EXPECT_EQ(histogram.Count(), 2u);
+  histogram.cell().ObserveSampled(1, -10, 2);
+  histogram.cell().ObserveSampled(1, 2, 3);
+  EXPECT_EQ(histogram.Count(), 3u);
+}
+
+TEST(HistogramCellTest, FullBucketsNeverGoBack) {
+  HistogramFixture histogram;
+  uint64_t last = 0;
+  const auto expect_no_less = [&] {
+    const uint64_t now = histogram.Buckets()[7];
+    EXPECT_GE(now, last);
+    last = now;
+  };
+  for (int i = 0; i < 1100; ++i) {
+    histogram.cell().ObserveSampled(1, 1e-300, 1);
+    histogram.cell().Observe(1, 1);
+    expect_no_less();
+  }
+  EXPECT_GE(last, uint64_t{1} << 63);
+}
+
+TEST(HistogramCellTest, HalvingDoesNotWrapFullBuckets) {
+  HistogramFixture histogram;
+  for (int i = 0; i < 1025; ++i) {
+    histogram.cell().ObserveSampled(1.04, 1e-300, 1);  // neighbours at schema 3
+    histogram.cell().ObserveSampled(1.12, 1e-300, 1);
+  }
+  histogram.cell().Observe(1e30, 1);
+  const auto counts = histogram.WindowNow();
+  ASSERT_LT(counts.header.schema, 3);
+  EXPECT_GE(histogram.InWindow(Window::BucketOf(1.12, counts.header.schema)), uint64_t{1} << 63);
+}
+
 TEST(WindowTest, BoundsBelongToTheBucketBelow) {
   for (int schema = Window::kMinSchema; schema <= Window::kMaxSchema; ++schema) {
     for (const int exponent : {-100, -3, 0, 1, 2, 60}) {
