@@ -59,15 +59,27 @@ uint64_t FamilyTypes::Hash(std::string_view family, std::string_view suffix) con
   return hash == 0 ? 1 : hash;  // zero marks an empty entry
 }
 
-size_t FamilyTypes::Find(uint64_t hash, bool create) const {
-  for (size_t i = 0; i <= mask_ / 2; ++i) {
+size_t FamilyTypes::Find(uint64_t hash) const {
+  for (size_t i = 0; i <= mask_; ++i) {
     const size_t entry = (hash + i) & mask_;
     // Relaxed: the hash is all there is to an entry but its type, and that is one word by itself.
+    const uint64_t found = hashes_[entry].load(std::memory_order_relaxed);
+    if (found == hash) return entry;
+    if (found == 0) break;
+  }
+  return mask_ + 1;
+}
+
+size_t FamilyTypes::FindOrMake(uint64_t hash) {
+  // Relaxed: a bound that racing threads may overstep by one each.
+  if (used_.load(std::memory_order_relaxed) > mask_ / 2) return Find(hash);
+  for (size_t i = 0; i <= mask_; ++i) {
+    const size_t entry = (hash + i) & mask_;
     uint64_t found = hashes_[entry].load(std::memory_order_relaxed);
-    if (found == 0) {
-      if (!create) break;
-      if (hashes_[entry].compare_exchange_strong(found, hash, std::memory_order_relaxed))
-        return entry;
+    if (found == 0 &&
+        hashes_[entry].compare_exchange_strong(found, hash, std::memory_order_relaxed)) {
+      used_.fetch_add(1, std::memory_order_relaxed);
+      return entry;
     }
     if (found == hash) return entry;
   }
@@ -87,7 +99,7 @@ bool FamilyTypes::Take(size_t entry, Owner owner) {
 }
 
 FamilyTypes::Claim FamilyTypes::ClaimFor(std::string_view family, SeriesKind kind) {
-  const size_t entry = Find(Hash(family, ""), true);
+  const size_t entry = FindOrMake(Hash(family, ""));
   if (entry > mask_) return Claim::kFull;
   if (kind == SeriesKind::kHistogram) return ClaimHistogram(family, entry);
   return Take(entry, OwnerFor(kind)) ? Claim::kGranted : Claim::kConflict;
@@ -99,7 +111,7 @@ FamilyTypes::Claim FamilyTypes::ClaimHistogram(std::string_view family, size_t e
   if (now != Owner::kNone) return Claim::kConflict;
   std::array<size_t, kSampleSuffixes.size()> samples;
   for (size_t i = 0; i < samples.size(); ++i) {
-    samples[i] = Find(Hash(family, kSampleSuffixes[i]), true);
+    samples[i] = FindOrMake(Hash(family, kSampleSuffixes[i]));
     if (samples[i] > mask_) return Claim::kFull;
     // Look before claiming anything: a refused histogram shall not keep names from others.
     const Owner owner = OwnerAt(samples[i]);
@@ -115,7 +127,7 @@ FamilyTypes::Claim FamilyTypes::ClaimHistogram(std::string_view family, size_t e
 }
 
 bool FamilyTypes::Lookup(std::string_view family, SeriesKind* kind) const {
-  const size_t entry = Find(Hash(family, ""), false);
+  const size_t entry = Find(Hash(family, ""));
   if (entry > mask_) return false;
   switch (OwnerAt(entry)) {
     case Owner::kCounter:

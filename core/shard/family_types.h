@@ -44,8 +44,9 @@ class FamilyTypes {
   enum class Owner : uint8_t { kNone = 0, kCounter, kGauge, kSet, kHistogram, kHistogramSample };
 
   static Owner OwnerFor(SeriesKind kind);
-  // The entry of a name, made if `create`; capacity() if there is none.
-  size_t Find(uint64_t hash, bool create) const;
+  // The entry of a name; past the last if there is none, or no room for it.
+  size_t FindOrMake(uint64_t hash);
+  size_t Find(uint64_t hash) const;
   uint64_t Hash(std::string_view family, std::string_view suffix) const;
   Owner OwnerAt(size_t entry) const;
   bool Take(size_t entry, Owner owner);
@@ -53,6 +54,7 @@ class FamilyTypes {
 
   uint64_t seed_;
   size_t mask_;
+  std::atomic<size_t> used_{0};  // entries; of racing threads each may make one too many
   // Zero-filled pages, so that an unused table costs nothing.
   std::atomic<uint64_t>* hashes_;
   std::atomic<uint8_t>* owners_;

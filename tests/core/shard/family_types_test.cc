@@ -43,6 +43,20 @@ TEST(FamilyTypesTest, SaysWhenItIsFull) {
   EXPECT_EQ(last, Claim::kFull);
 }
 
+// New names keep coming when there is no more room: each must be refused by a short look.
+TEST(FamilyTypesTest, StaysQuickWhenItIsFull) {
+  constexpr size_t kRoom = 1 << 18;
+  FamilyTypes types(kRoom, 1);
+  size_t granted = 0;
+  for (size_t i = 0; i < 2'000'000; ++i) {
+    granted += types.ClaimFor("f" + std::to_string(i), SeriesKind::kGauge) == Claim::kGranted;
+  }
+  EXPECT_EQ(granted, kRoom);
+  EXPECT_EQ(types.ClaimFor("f0", SeriesKind::kGauge), Claim::kGranted) << "known names go on";
+  EXPECT_EQ(types.ClaimFor("f0", SeriesKind::kCounter), Claim::kConflict);
+  EXPECT_EQ(types.ClaimFor("new", SeriesKind::kHistogram), Claim::kFull);
+}
+
 // However threads race for a name, exactly one type is granted, and to all who ask for that type.
 TEST(FamilyTypesTest, RacingThreadsAgree) {
   constexpr int kFamilies = 2000;
