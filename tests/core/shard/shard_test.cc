@@ -1,0 +1,407 @@
+// A shard by itself: what it takes in, what it keeps, what it gives back.
+
+#include "core/shard/shard.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/shard/cells.h"
+
+namespace tallyd {
+namespace {
+
+class ShardTest : public testing::Test {
+ protected:
+  void Create(ShardOptions options = {}, int64_t ttl_ms = 0) {
+    options.hash_seed = 42;
+    rules_ = std::make_unique<Rules>(Rules::Options{.default_ttl_ms = ttl_ms});
+    families_ = std::make_unique<FamilyTypes>(1 << 18, 42);
+    shard_ = Shard::Create(options, rules_.get(), families_.get()).value();
+  }
+
+  // One batch of one datagram.
+  void Send(std::string_view datagram, Source source = {}) {
+    if (shard_ == nullptr) Create();
+    std::string padded(datagram);
+    padded.resize(datagram.size() + kReadPadding, '|');
+    shard_->BeginBatch(now_ns_ += 1000);
+    shard_->Apply(source, padded.data(), datagram.size());
+    shard_->EndBatch();
+    EXPECT_EQ(padded[datagram.size()], '|') << "the byte after the end was not put back";
+  }
+  // What the merger tells a shard after a pass.
+  void Merge() {
+    ShardHeader& header = shard_->memory().header();
+    header.merged_epoch.Publish(header.epoch.Acquire());
+  }
+  void Advance(int64_t ms) {
+    now_ns_ += ms * 1'000'000;
+    shard_->Turn(now_ns_);
+  }
+
+  const Ledger& ledger() { return shard_->ledger(); }
+  uint64_t Received(size_t listener = 0) { return ledger().listeners[listener].samples.Get(); }
+  uint64_t Applied() { return ledger().applied.Get(); }
+  uint64_t Dropped(DropReason reason) {
+    return ledger().dropped[static_cast<size_t>(reason)].Get();
+  }
+  uint64_t DroppedInAll() {
+    uint64_t dropped = 0;
+    for (const LedgerCount& count : ledger().dropped) dropped += count.Get();
+    return dropped;
+  }
+  uint64_t Repaired(RepairReason reason) {
+    return ledger().repaired[static_cast<size_t>(reason)].Get();
+  }
+  void ExpectBalanced() {
+    uint64_t received = 0;
+    for (const Ledger::Listener& listener : ledger().listeners) received += listener.samples.Get();
+    EXPECT_EQ(received, Applied() + DroppedInAll());
+  }
+  uint64_t Series() { return ledger().live_series.Get(); }
+  uint64_t Keys() { return ledger().keys.Get(); }
+  uint64_t WholeOf(uint32_t slot) { return CounterCell(shard_->memory().CellOf(slot)).whole(); }
+
+  std::unique_ptr<Rules> rules_;
+  std::unique_ptr<FamilyTypes> families_;
+  std::unique_ptr<Shard> shard_;
+  int64_t now_ns_ = int64_t{3'600'000'000'000};
+};
+
+TEST_F(ShardTest, TakesEveryLineOfADatagram) {
+  Send("a:1|c\n\nb:2|c\r\n\r\nc:3|c\nd:4|c");
+  EXPECT_EQ(Received(), 4u);
+  EXPECT_EQ(Applied(), 4u);
+  EXPECT_EQ(Series(), 4u);
+  EXPECT_EQ(ledger().listeners[0].datagrams.Get(), 1u);
+  EXPECT_EQ(ledger().listeners[0].bytes.Get(), 27u);
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, AnEmptyDatagramIsADatagram) {
+  Send("");
+  Send("\n\n");
+  EXPECT_EQ(ledger().listeners[0].datagrams.Get(), 2u);
+  EXPECT_EQ(Received(), 0u);
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, ListenersAreCountedApart) {
+  Send("a:1|c", {.listener = 3});
+  Send("a:1|c\na:1|c", {.listener = 63});
+  EXPECT_EQ(Received(0), 0u);
+  EXPECT_EQ(Received(3), 1u);
+  EXPECT_EQ(Received(63), 2u);
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, ABadLineCostsOnlyItself) {
+  Send("a:1|c\nnonsense\na:1|c\na:x|c\na:1|q\na:1|c|\na:\xff|c\na:-1|c\na:1|c|c:\na:1:2|q\na:1|c");
+  EXPECT_EQ(Applied(), 3u);
+  EXPECT_EQ(WholeOf(0), 3u);
+  EXPECT_EQ(Dropped(DropReason::kMalformedLine), 2u);
+  for (const DropReason reason :
+       {DropReason::kBadValue, DropReason::kBadType, DropReason::kMalformedSample,
+        DropReason::kNegativeCounter, DropReason::kBadContainerId, DropReason::kBadPacking}) {
+    EXPECT_EQ(Dropped(reason), 1u) << Name(reason);
+  }
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, EachValueOfALineIsASample) {
+  Send("a:1:2:x:4|c\nb:1|c:2|c:3|q");
+  EXPECT_EQ(Received(), 7u);
+  EXPECT_EQ(Applied(), 5u);
+  EXPECT_EQ(WholeOf(0), 7u);
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, RepairsAreCountedForEachSampleThatCounts) {
+  Send("a:1|c|#k:v,,bad,k:w|@x|T1\na:1|c|#k:v,,bad,k:w|@x|T1\na:-1|c|#k:v,,bad,k:w|@x|T1");
+  EXPECT_EQ(Applied(), 2u);
+  EXPECT_EQ(Repaired(RepairReason::kBadTag), 4u);
+  EXPECT_EQ(Repaired(RepairReason::kOverriddenLabel), 2u);
+  EXPECT_EQ(Repaired(RepairReason::kBadSampleRate), 2u);
+  EXPECT_EQ(Repaired(RepairReason::kUnknownSection), 2u);
+}
+
+TEST_F(ShardTest, SeveralSectionsOfLabelsMakeOneKey) {
+  Send("a:1|c|#k:v|c:id\na:1|c|#k:v|c:id\na:1|c|c:id|#k:v\na:1|c|#k:v,container_id:id");
+  EXPECT_EQ(Series(), 1u);
+  EXPECT_EQ(Keys(), 3u) << "three spellings";
+  EXPECT_EQ(WholeOf(0), 4u);
+}
+
+TEST_F(ShardTest, LabelsJoinedFromManyLinesOfADatagramAreEachLines) {
+  std::string datagram;
+  for (int i = 0; i < 500; ++i) {
+    datagram += "a:1|c|#k:" + std::to_string(i) + "|c:" + std::to_string(i) + "\n";
+  }
+  Send(datagram);
+  Send(datagram);
+  EXPECT_EQ(Series(), 500u);
+  for (uint32_t slot = 0; slot < 500; ++slot) ASSERT_EQ(WholeOf(slot), 2u);
+}
+
+TEST_F(ShardTest, SpellingsOfASeriesShareItsCell) {
+  Send("a.b:1|c|#x:1,y:2\na_b:2|c|#y:2,x:1\na-b:4|c|#y:2,x:0,x:1\na/b:8|c|#x:1,y:2,");
+  EXPECT_EQ(Series(), 1u);
+  EXPECT_EQ(Keys(), 4u);
+  EXPECT_EQ(WholeOf(0), 15u);
+}
+
+TEST_F(ShardTest, TypesOfOneSpellingAreKeysOfTheirOwn) {
+  Send("t:1000|ms\nt:1|h\nt:1|d");
+  EXPECT_EQ(Series(), 1u) << "all one histogram";
+  EXPECT_EQ(Keys(), 2u) << "in milliseconds and in seconds";
+}
+
+TEST_F(ShardTest, NameAndTagsDoNotTradeBytes) {
+  Send("ab:1|c|#c:d\nab:1|c\nab:1|c|#c\nabc:1|c|#d:e\na:1|c|#bc:d");
+  Send("ab:1|c|#c:d\nab:1|c\nab:1|c|#c\nabc:1|c|#d:e\na:1|c|#bc:d");
+  EXPECT_EQ(Keys(), 5u);
+  EXPECT_EQ(Series(), 4u) << "the tag without a value is left out";
+}
+
+TEST_F(ShardTest, RefusalsAreRemembered) {
+  Send("x:1|c\nx:1|g\ny:1|c|#__z:1\ntallyd_x:1|c");
+  const uint64_t keys = Keys();
+  EXPECT_EQ(keys, 4u);
+  for (int i = 0; i < 10; ++i) Send("x:1|g\ny:1|c|#__z:1\ntallyd_x:1|c");
+  EXPECT_EQ(Keys(), keys);
+  EXPECT_EQ(Series(), 1u);
+  EXPECT_EQ(Dropped(DropReason::kTypeConflict), 22u);
+  EXPECT_EQ(Dropped(DropReason::kBadLabel), 11u);
+  EXPECT_EQ(Repaired(RepairReason::kBadTag), 0u);
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, ADecrementForNobodyIsForgotten) {
+  for (int i = 0; i < 100; ++i) Send("x" + std::to_string(i) + ":-1|c");
+  EXPECT_EQ(Keys(), 0u);
+  EXPECT_EQ(Series(), 0u);
+  EXPECT_EQ(Dropped(DropReason::kNegativeCounter), 100u);
+}
+
+TEST_F(ShardTest, ADatagramThatWasCutGivesItsWholeLines) {
+  Create();
+  const auto send_cut = [&](std::string_view datagram) {
+    std::string padded(datagram);
+    padded.resize(datagram.size() + kReadPadding);
+    shard_->BeginBatch(now_ns_ += 1000);
+    shard_->ApplyTruncated({}, padded.data(), datagram.size());
+    shard_->EndBatch();
+    EXPECT_EQ(padded.substr(0, datagram.size()), datagram);
+  };
+  send_cut("a:1|c\nb:1|c\nc:100|");
+  EXPECT_EQ(Applied(), 2u);
+  EXPECT_EQ(Dropped(DropReason::kTruncated), 1u);
+  send_cut("d:1|c");
+  EXPECT_EQ(Applied(), 2u) << "whole to the eye, but who knows";
+  EXPECT_EQ(Dropped(DropReason::kTruncated), 2u);
+  send_cut("e:1|c\n");
+  EXPECT_EQ(Applied(), 3u);
+  EXPECT_EQ(Dropped(DropReason::kTruncated), 2u);
+  EXPECT_EQ(ledger().listeners[0].truncated.Get(), 3u);
+  EXPECT_EQ(ledger().listeners[0].datagrams.Get(), 3u);
+  EXPECT_EQ(ledger().listeners[0].bytes.Get(), 18u + 5u + 6u);
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, WhatNeverReachedTheParserIsCounted) {
+  Create();
+  shard_->BeginBatch(now_ns_ += 1000);
+  shard_->Drop({.listener = 2}, DropReason::kTooLong);
+  shard_->EndBatch();
+  EXPECT_EQ(Received(2), 1u);
+  EXPECT_EQ(Dropped(DropReason::kTooLong), 1u);
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, LinesOverTheLimitAreOneSample) {
+  Create({.max_line_bytes = 20});
+  Send(
+      "a23456789012345:1|c\na234567890123456:1|c\na2345678901234567:1|c\n"
+      "a234567890123456:2|c\r\na2345678901234567:1:2:3|c|#k:v\n");
+  EXPECT_EQ(Applied(), 3u) << "the limit itself passes, its CR not counted";
+  EXPECT_EQ(Dropped(DropReason::kTooLong), 2u);
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, TheLongestLineIsAKey) {
+  const std::string value = ":1|c";
+  const std::string longest(65'535 - value.size(), 'n');
+  Send(longest + value);
+  Send(longest + value + "\n" + longest + "n" + value);
+  EXPECT_EQ(Applied(), 2u);
+  EXPECT_EQ(Series(), 1u);
+  EXPECT_EQ(Dropped(DropReason::kTooLong), 1u);
+  const std::string tags = "t:1|c|#k:" + std::string(65'535 - 9, 'v');
+  Send(tags);
+  Send(tags);
+  EXPECT_EQ(Applied(), 4u);
+  EXPECT_EQ(Series(), 2u);
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, PastTheSeriesLimitOnlyNewSeriesAreRefused) {
+  Create({.max_series = 10});
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 15; ++i) Send("m" + std::to_string(i) + ":1|c");
+  }
+  EXPECT_EQ(Series(), 10u);
+  EXPECT_EQ(Applied(), 30u);
+  EXPECT_EQ(Dropped(DropReason::kSeriesLimit), 15u);
+  EXPECT_EQ(Keys(), 10u) << "the verdict changes when there is room, so it is not kept";
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, PastTheMergersAllowanceOnlyNewSeriesAreRefused) {
+  Create();
+  Send("a:1|c");
+  shard_->memory().header().series_allowance.Store(0, std::memory_order_relaxed);
+  Send("a:1|c\nb:1|c");
+  EXPECT_EQ(Applied(), 2u);
+  shard_->memory().header().series_allowance.Store(5, std::memory_order_relaxed);
+  Send("b:1|c");
+  EXPECT_EQ(Applied(), 3u);
+  EXPECT_EQ(Dropped(DropReason::kSeriesLimit), 1u);
+}
+
+TEST_F(ShardTest, PastTheKeyMemoryOnlyNewKeysAreRefused) {
+  Create({.max_key_bytes = 4096});
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 100; i < 200; ++i) Send("m" + std::string(100, 'x') + std::to_string(i) + ":1|c");
+  }
+  EXPECT_GT(Series(), 20u);
+  EXPECT_LT(Series(), 40u);
+  EXPECT_LE(ledger().key_bytes.Get(), 4096u);
+  EXPECT_EQ(Applied(), 2 * Series());
+  EXPECT_EQ(Dropped(DropReason::kSeriesLimit), 200 - 2 * Series());
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, IdleSeriesExpireAndBusyOnesStay) {
+  Create({}, 1000);
+  Send("busy:1|c\nidle:1|c\nidle.g:1|g\nidle.t:1|ms\nidle.s:1|s");
+  for (int i = 0; i < 4; ++i) {
+    Advance(400);
+    Send("busy:1|c");
+  }
+  EXPECT_EQ(Series(), 1u);
+  EXPECT_EQ(Keys(), 1u);
+  EXPECT_EQ(ledger().retired_slots.Get(), 4u) << "until the merger has passed";
+  Merge();
+  Advance(1);
+  EXPECT_EQ(ledger().retired_slots.Get(), 0u);
+  EXPECT_EQ(WholeOf(0), 5u);
+}
+
+TEST_F(ShardTest, WithoutATimeToLiveNothingExpires) {
+  Create({}, 0);
+  Send("a:1|c");
+  Advance(int64_t{365} * 86'400'000);
+  EXPECT_EQ(Series(), 1u);
+}
+
+TEST_F(ShardTest, ARetiredSlotIsNotReusedBeforeTheMergerHasPassed) {
+  Create({}, 1000);
+  Send("a:7|c");
+  Advance(2000);
+  ASSERT_EQ(ledger().retired_slots.Get(), 1u);
+  Send("a:1|c");
+  EXPECT_EQ(WholeOf(0), 7u) << "the merger has not read it yet";
+  EXPECT_EQ(WholeOf(1), 1u);
+  Merge();
+  Send("b:2|c");
+  EXPECT_EQ(WholeOf(0), 2u) << "cleared and in use again";
+  EXPECT_EQ(shard_->memory().states()[0].Own().generation(), 2u);
+}
+
+TEST_F(ShardTest, SpellingsLeaveWithTheirSeries) {
+  Create({}, 1000);
+  Send("a.b:1|c\na-b:1|c\na_b:1|c|#x");
+  EXPECT_EQ(Keys(), 3u);
+  Advance(2000);
+  EXPECT_EQ(Keys(), 0u);
+  Merge();
+  Advance(1);
+  EXPECT_EQ(ledger().key_bytes.Get(), 0u);
+  Send("a-b:5|c");
+  EXPECT_EQ(Applied(), 4u);
+  EXPECT_EQ(Series(), 1u);
+  EXPECT_EQ(Repaired(RepairReason::kBadTag), 1u) << "the repairs of a key left with it";
+}
+
+// Series that come and go for ever fit into the memory of those that live at one time.
+TEST_F(ShardTest, ChurnDoesNotGrowTheMemory) {
+  Create({}, 100);
+  std::mt19937 random(5);
+  uint64_t bytes = 0;
+  uint32_t chunks = 0;
+  for (int round = 0; round < 200; ++round) {
+    std::string datagram;
+    for (int i = 0; i < 200; ++i) {
+      const std::string name = "n" + std::to_string(round) + "." + std::to_string(i);
+      static constexpr const char* kKinds[] = {"1|c", "1|g", "1|ms"};
+      datagram += name + ":" + kKinds[random() % 3] + "|#tag:" + std::string(i % 40, 'x') + "\n";
+    }
+    Send(datagram);
+    Advance(60);
+    Merge();
+    bytes = std::max(bytes, ledger().key_bytes.Get());
+    if (round == 20) chunks = shard_->memory().header().chunk_count.Own();
+  }
+  EXPECT_EQ(shard_->memory().header().chunk_count.Own(), chunks);
+  EXPECT_LT(bytes, 200'000u);
+  EXPECT_LT(Series(), 1000u);
+  EXPECT_EQ(Applied(), 200u * 200);
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, TimesOfBatchesDiffer) {
+  Create({}, 1000);
+  for (int i = 0; i < 3; ++i) {  // a clock that stands still
+    std::string line = "t:1|ms" + std::string(kReadPadding, '\0');
+    shard_->BeginBatch(now_ns_);
+    shard_->Apply({}, line.data(), 6);
+    shard_->EndBatch();
+  }
+  const HistogramCell cell(shard_->memory().CellOf(0), rules_->layouts()[0]);
+  EXPECT_EQ(cell.touch(), static_cast<uint64_t>(now_ns_) + 2);
+}
+
+// Every sample is applied or dropped under one reason, whatever comes.
+TEST_F(ShardTest, NothingIsUnaccountedFor) {
+  Create({.max_series = 2000, .max_key_bytes = 1 << 18}, 50);
+  std::mt19937 random(6);
+  static constexpr std::string_view kPieces[] = {
+      "a",  "b.c", ":",   ":1",    ":2.5", "|c",    "|g",   "|ms", "|s", "|h",     "|",
+      "|#", "k:v", ",",   "|@0.5", "|@",   "|c:id", "|T12", "\n",  "\n", "\xff",   "é",
+      "-",  "+3",  "nan", "1e999", "__x:", "le:",   "\r\n", "#",   "7",  "tallyd_"};
+  for (int i = 0; i < 20'000; ++i) {
+    std::string datagram;
+    for (auto pieces = random() % 40; pieces > 0; --pieces) {
+      if (random() % 4 == 0) {
+        datagram += "n" + std::to_string(random() % 5000) + ":1|" + "cghs"[random() % 4] + "\n";
+      } else {
+        datagram += kPieces[random() % std::size(kPieces)];
+      }
+    }
+    Send(datagram);
+    if (i % 10 == 0) Advance(1);
+    if (i % 100 == 0) Merge();
+    ExpectBalanced();
+    if (HasFailure()) FAIL() << datagram;
+  }
+  EXPECT_GT(Applied(), 40'000u);
+  EXPECT_GT(DroppedInAll(), 40'000u);
+}
+
+}  // namespace
+}  // namespace tallyd
