@@ -13,12 +13,10 @@
 #include "daemon/log.h"
 #include "daemon/own_metrics_text.h"
 #include "daemon/process_metrics.h"
+#include "tallyd_revision.h"  // TALLYD_REVISION; generated
 
 #ifndef TALLYD_VERSION
 #define TALLYD_VERSION "unknown"
-#endif
-#ifndef TALLYD_REVISION
-#define TALLYD_REVISION "unknown"
 #endif
 
 namespace tallyd {
