@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/core/merge/exposition.h"
 #include "tests/core/merge/shard_feeder.h"
 
 namespace tallyd {
@@ -63,8 +64,10 @@ class Sender {
 class Watcher {
  public:
   void Look(const std::string& text) {
+    const Exposition exposition(text);
+    ASSERT_TRUE(exposition.ok()) << exposition.error();
     std::map<std::string, uint64_t> now;
-    for (const auto& [series, value] : ShardFeeder::Parse(text)) {
+    for (const auto& [series, value] : exposition.values()) {
       if (series.rfind("passing_", 0) == 0) {
         const uint64_t count = std::stoull(value);
         const uint64_t prime = std::stoull(series.substr(series.find("_p", 8) + 2));

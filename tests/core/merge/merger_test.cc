@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "core/expose/text.h"
+#include "tests/core/merge/exposition.h"
 #include "tests/core/merge/shard_feeder.h"
 
 namespace tallyd {
@@ -240,6 +241,38 @@ TEST_F(MergerTest, APassInTheMidstOfABatchIsMadeGood) {
   shard.Apply({}, more.data(), size);
   shard.EndBatch();
   EXPECT_EQ(feeder.MergeAndParse().at("t_count"), "257");
+}
+
+TEST_F(MergerTest, BusySeriesAreExactWhileOthersComeAndGo) {
+  ShardFeeder feeder({.shards = 2, .ttl_ms = 100});
+  int churned = 0;
+  for (int round = 1; round <= 100; ++round) {
+    for (int shard = 0; shard < 2; ++shard) {
+      std::string lines = "busy:1|c\nbusy.t:1|h\nbusy.g:+1|g\n";
+      for (int i = 0; i < 500; ++i) {
+        const std::string name = "n" + std::to_string(churned++);
+        lines += name + (i % 2 == 0 ? ":1|c\n" : ":1|g|#some:tag\n");
+      }
+      feeder.Send(lines, shard);
+    }
+    feeder.Advance(40'000'000);
+    feeder.Turn();
+    feeder.Merge();
+    if (round % 10 != 0) continue;
+    const std::string text = feeder.Text();
+    const Exposition exposition(text);
+    ASSERT_TRUE(exposition.ok()) << exposition.error();
+    const auto& values = exposition.values();
+    ASSERT_EQ(values.at("busy"), std::to_string(2 * round));
+    ASSERT_EQ(values.at("busy_t_count"), std::to_string(2 * round));
+    ASSERT_EQ(values.at("busy_g"), std::to_string(2 * round));
+    ASSERT_LT(feeder.merger().series(), 5000u);
+    ASSERT_LT(feeder.shard(0).ledger().key_bytes.Get(), 200'000u);
+    ASSERT_LT(text.size(), 1'000'000u);
+  }
+  EXPECT_EQ(churned, 100'000);
+  ExpectBalanced(feeder);
+  EXPECT_EQ(feeder.Dropped(), 0u);
 }
 
 // The oracle of the incremental merge: a merger that has seen nothing must look at every slot.

@@ -30,7 +30,7 @@ class ShardFeeder {
   explicit ShardFeeder(Options options)
       : options_(options),
         rules_(Rules::Options{.default_ttl_ms = options.ttl_ms}),
-        families_(1 << 16, kSeed),
+        families_(1 << 18, kSeed),
         encoder_(TextFormat::kPrometheus004, ContentCoding::kIdentity) {
     std::vector<ShardMemory*> memories;
     for (int i = 0; i < options.shards; ++i) {
