@@ -56,6 +56,16 @@ def wait_for(what, condition, seconds=10.0, interval=0.05):
         time.sleep(interval)
 
 
+def away_from_a_turn(seconds):
+    """Waits, if the windows of sets turn within so long, until they have.
+
+    A set shows the members of its window. Windows are minutes of the monotonic clock.
+    """
+    left = 60 - time.monotonic() % 60
+    if left < seconds * SLOWNESS:
+        time.sleep(left + 0.05)
+
+
 def free_port(kind=socket.SOCK_STREAM, host="127.0.0.1"):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, kind) as probe:

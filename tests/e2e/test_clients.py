@@ -5,13 +5,16 @@ import socket
 import subprocess
 import unittest
 
-from harness import CLIENTS, SLOWNESS, Daemon, needs, scratch
+from harness import CLIENTS, SLOWNESS, Daemon, away_from_a_turn, needs, scratch
 
 HAVE_NODE_MODULES = (CLIENTS / "node_modules/hot-shots").is_dir()
 needs_node = unittest.skipUnless(HAVE_NODE_MODULES, "needs `npm ci` in tests/e2e/clients")
 
 
 class ClientTest(unittest.TestCase):
+    def setUp(self):
+        away_from_a_turn(4)
+
     def send(self, *argv):
         """Runs a client to its end; it must not complain."""
         done = subprocess.run(

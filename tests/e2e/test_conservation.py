@@ -7,7 +7,7 @@ import socket
 import time
 import unittest
 
-from harness import SLOWNESS, Daemon, Scraper, scratch, tally_load
+from harness import SLOWNESS, Daemon, Scraper, away_from_a_turn, scratch, tally_load
 from exposition import parse_labels, split_sample
 
 LINES = int(200_000 / SLOWNESS)
@@ -71,8 +71,8 @@ class TransportTest(ConservationTest):
              "--sample-rates", 0.2, "--gauge-deltas", 0.3)
 
     def mixed(self, kind, value, url):
+        away_from_a_turn(6)
         with Daemon("--statsd.read-buffer=8388608", listen=((kind, value),)) as daemon:
-            # A set shows the members of its window: it must not turn while we look.
             self.run_load(daemon, url(daemon), *self.MIXED)
             self.assertEqual(daemon.stop(), 0)
 
@@ -91,6 +91,7 @@ class TransportTest(ConservationTest):
     def unix(self, kind):
         with scratch() as directory:
             path = directory / "statsd.sock"
+            away_from_a_turn(6)
             with Daemon(listen=((kind, path),)) as daemon:
                 self.run_load(daemon, f"{kind}://{path}", *self.MIXED, "--wait")
                 self.assertEqual(daemon.stop(), 0)

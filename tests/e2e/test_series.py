@@ -6,7 +6,7 @@ import threading
 import time
 import unittest
 
-from harness import SLOWNESS, Daemon, wait_for
+from harness import SLOWNESS, Daemon, away_from_a_turn, wait_for
 
 
 class ManySockets:
@@ -32,6 +32,9 @@ class ManySockets:
 
 
 class ShardsTest(unittest.TestCase):
+    def setUp(self):
+        away_from_a_turn(3)
+
     def test_all_shards_add_to_one_series(self):
         with Daemon("--shards=4") as daemon, ManySockets(daemon, 40) as senders:
             for _ in range(10):

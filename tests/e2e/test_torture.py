@@ -9,7 +9,7 @@ import socket
 import time
 import unittest
 
-from harness import OPENMETRICS, TEXT, Daemon
+from harness import OPENMETRICS, TEXT, Daemon, away_from_a_turn
 
 INF = math.inf
 
@@ -278,6 +278,7 @@ class TortureTest(unittest.TestCase):
         return [(s, shown[s], want) for s, want in line.want.items() if not same(shown[s], want)]
 
     def run_table(self, table):
+        away_from_a_turn(4)
         ledger = self.daemon.ledger()
         for line in table:
             with self.subTest(line=line):
