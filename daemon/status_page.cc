@@ -123,7 +123,8 @@ std::string Bytes(uint64_t bytes) {
     amount /= 1024;
     ++unit;
   }
-  return absl::StrFormat(unit == 0 || amount >= 100 ? "%.0f %s" : "%.1f %s", amount, kUnits[unit]);
+  if (unit == 0 || amount >= 100) return absl::StrFormat("%.0f %s", amount, kUnits[unit]);
+  return absl::StrFormat("%.1f %s", amount, kUnits[unit]);
 }
 
 std::string Time(absl::Duration duration) {
