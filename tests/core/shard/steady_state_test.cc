@@ -15,14 +15,15 @@ namespace {
 std::atomic<uint64_t> allocations{0};
 }  // namespace
 
-// Every way to the heap from C++ in this program ends here.
-void* operator new(size_t size) {
+// Every way to the heap from C++ in this program ends here. Not inlined: the compiler would see
+// what malloc gave go to free by way of new and delete, and warn.
+[[gnu::noinline]] void* operator new(size_t size) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace tallyd {
 namespace {
