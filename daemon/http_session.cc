@@ -23,6 +23,9 @@ constexpr size_t kMaxBufferBytes = 2 * HttpSession::kMaxHeaderBytes;
 // Written at a time: enough to make calls few, little enough not to hold up the loop.
 constexpr size_t kMaxWriteBytes = 1 << 20;
 
+// What a cancelled reading may take to end.
+constexpr absl::Duration kCancelTimeout = absl::Milliseconds(100);
+
 absl::string_view View(boost::beast::string_view text) { return {text.data(), text.size()}; }
 
 // Buffers that lie elsewhere: Asio copies a sequence with each step of a write.
@@ -297,14 +300,19 @@ void HttpSession::SetDeadline(absl::Duration timeout) {
   });
 }
 
+// Has OnHeader go on with an error. Bytes that arrived just before the deadline may keep the
+// reading from being cancelled, so there is a second deadline, which closes.
+void HttpSession::EndReading() {
+  if (std::exchange(header_timed_out_, true)) return Close();
+  error_code ignored;
+  socket_.cancel(ignored);
+  SetDeadline(kCancelTimeout);
+}
+
 void HttpSession::OnDeadline() {
   switch (state_) {
-    case State::kReadingHeader: {
-      header_timed_out_ = true;
-      error_code ignored;
-      socket_.cancel(ignored);  // OnHeader goes on from there
-      return;
-    }
+    case State::kReadingHeader:
+      return EndReading();
     case State::kWriting:
       return Abort();
     case State::kIdle:

@@ -116,6 +116,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   void SetDeadline(absl::Duration timeout);
   void OnDeadline();
+  void EndReading();
   std::string RenderHeader() const;
 
   TcpSocket socket_;
