@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 #include <string>
 
 #include "core/shard/cells.h"
@@ -42,7 +41,7 @@ SeriesSlots::SeriesSlots(const ShardOptions& options, const Rules* rules, Family
       hash_seed_(options.hash_seed),
       max_series_(std::min(options.max_series, ShardMemory::kMaxSlots)),
       // Several spellings of each series, and refusals, have room; beyond that nothing is cached.
-      max_keys_(uint64_t{4} * max_series_ + 65'536),
+      max_keys_(uint64_t{4} * max_series_ + kMaxRefusals),
       key_memory_(memory->key_bytes()) {}
 
 void SeriesSlots::BeginBatch(uint64_t batch, int64_t now_ns) {
@@ -75,32 +74,24 @@ bool SeriesSlots::HasRoomForSeries() const {
 KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash) {
   if (keys_.size() >= max_keys_) return Refuse(DropReason::kSeriesLimit);
   const Verdict verdict = rules_->Resolve(key, &spec_);
-  std::optional<DropReason> refusal;
-  if (!verdict.accepted) {
-    refusal = verdict.reason;
-  } else {
+  if (!verdict.accepted) return KeepRefusal(key, hash, verdict.reason);
+  const uint32_t identity_hash = HashIdentity(spec_);
+  uint32_t slot = 0;
+  const bool known = FindSlot(spec_, identity_hash, &slot);
+  if (!known) {
+    // Room comes first: a series that is not made shall not take its family's name.
+    if (!HasRoomForSeries()) return Refuse(DropReason::kSeriesLimit);
     switch (families_->ClaimFor(spec_.name, spec_.kind)) {
       case FamilyTypes::Claim::kGranted:
         break;
       case FamilyTypes::Claim::kConflict:
-        refusal = DropReason::kTypeConflict;
-        break;
+        return KeepRefusal(key, hash, DropReason::kTypeConflict);
       case FamilyTypes::Claim::kFull:
         return Refuse(DropReason::kSeriesLimit);
     }
   }
-
-  uint32_t slot = 0;
-  uint32_t identity_hash = 0;
-  bool known = false;
-  if (!refusal) {
-    identity_hash = HashIdentity(spec_);
-    known = FindSlot(spec_, identity_hash, &slot);
-    if (!known && !HasRoomForSeries()) return Refuse(DropReason::kSeriesLimit);
-  }
   StoredKey stored;
   if (!StoreKey(key, hash, &stored)) return Refuse(DropReason::kSeriesLimit);
-  if (refusal) return Enter(stored, spec_, Action::kRefuse, static_cast<uint32_t>(*refusal));
   if (known) {
     aliases_[slot].push_back(stored);
   } else {
@@ -111,6 +102,22 @@ KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash) {
     identities_.Insert({identity_hash, slot + 1});
   }
   return Enter(stored, spec_, ActionFor(key.type), slot);
+}
+
+// Of the refused keys the newest are kept: a sender whose every key is new and refused, by a
+// reserved label with a request's number in it, say, must not fill the table for everybody else.
+KeyEntry SeriesSlots::KeepRefusal(const KeyView& key, uint32_t hash, DropReason reason) {
+  if (key.name.size() + key.tags.size() > kMaxRefusedKeyBytes) return Refuse(reason);
+  if (refusals_.size() == kMaxRefusals) {
+    // Nobody but this shard has ever seen it.
+    EraseKey(refusals_.front());
+    key_memory_.Free(refusals_.front().place, refusals_.front().size);
+    refusals_.pop_front();
+  }
+  StoredKey stored;
+  if (!StoreKey(key, hash, &stored)) return Refuse(reason);
+  refusals_.push_back(stored);
+  return Enter(stored, spec_, Action::kRefuse, static_cast<uint32_t>(reason));
 }
 
 bool SeriesSlots::StoreKey(const KeyView& key, uint32_t hash, StoredKey* stored) {

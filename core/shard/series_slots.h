@@ -33,6 +33,10 @@ class SeriesSlots {
   static constexpr uint32_t kExpireStep = 128;
   static constexpr uint32_t kExpireTurn = 1 << 17;
 
+  // Refused keys that are remembered, and how long each of them may be.
+  static constexpr size_t kMaxRefusals = 65'536;
+  static constexpr size_t kMaxRefusedKeyBytes = 512;
+
   SeriesSlots(const ShardOptions& options, const Rules* rules, FamilyTypes* families,
               ShardMemory* memory);
 
@@ -79,6 +83,7 @@ class SeriesSlots {
   };
 
   KeyEntry Refuse(DropReason reason) const;
+  KeyEntry KeepRefusal(const KeyView& key, uint32_t hash, DropReason reason);
   bool HasRoomForSeries() const;
   bool StoreKey(const KeyView& key, uint32_t hash, StoredKey* stored);
   KeyEntry Enter(const StoredKey& stored, const SeriesSpec& spec, Action action, uint32_t target);
@@ -110,6 +115,7 @@ class SeriesSlots {
   absl::flat_hash_map<uint32_t, std::vector<StoredKey>> aliases_;  // further keys of a slot
   absl::flat_hash_map<uint32_t, Repairs> repairs_;                 // by place of the key
   std::vector<int64_t> ttls_ms_{0};                                // by SlotIdentity::ttl_class
+  std::deque<StoredKey> refusals_;                                 // oldest first
   std::deque<Retired> retired_;                                    // oldest first
   uint32_t live_ = 0;
   uint32_t expiring_ = 0;     // live slots with a time to live

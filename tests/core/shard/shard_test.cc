@@ -17,10 +17,10 @@ namespace {
 
 class ShardTest : public testing::Test {
  protected:
-  void Create(ShardOptions options = {}, int64_t ttl_ms = 0) {
+  void Create(ShardOptions options = {}, int64_t ttl_ms = 0, size_t max_families = 1 << 18) {
     options.hash_seed = 42;
     rules_ = std::make_unique<Rules>(Rules::Options{.default_ttl_ms = ttl_ms});
-    families_ = std::make_unique<FamilyTypes>(1 << 18, 42);
+    families_ = std::make_unique<FamilyTypes>(max_families, 42);
     shard_ = Shard::Create(options, rules_.get(), families_.get()).value();
   }
 
@@ -271,6 +271,46 @@ TEST_F(ShardTest, PastTheMergersAllowanceOnlyNewSeriesAreRefused) {
   Send("b:1|c");
   EXPECT_EQ(Applied(), 3u);
   EXPECT_EQ(Dropped(DropReason::kSeriesLimit), 1u);
+}
+
+TEST_F(ShardTest, SeriesThatAreNotMadeKeepNoNames) {
+  Create({.max_series = 1}, 1000, 64);
+  Send("first:1|c");
+  for (int i = 0; i < 1000; ++i) Send("x" + std::to_string(i) + ":1|ms");
+  EXPECT_EQ(Dropped(DropReason::kSeriesLimit), 1000u);
+  Advance(2000);
+  Merge();
+  Send("fresh:1|c");
+  EXPECT_EQ(Applied(), 2u) << "the table of families is full of names that nobody has";
+}
+
+// Keys that are always refused and always new must not fill the table for everybody else.
+TEST_F(ShardTest, RefusalsMakeRoomForEachOther) {
+  Create({.max_series = 10});
+  Send("x:1|c\nx:1|g");
+  for (int i = 0; i < 1000; ++i) {
+    std::string datagram;
+    for (int j = 0; j < 100; ++j) {
+      datagram += "x:1|c|#__request:" + std::to_string(i * 100 + j) + "\n";
+    }
+    Send(datagram);
+  }
+  EXPECT_EQ(Dropped(DropReason::kBadLabel), 100'000u);
+  EXPECT_LE(Keys(), 1u + 65'536);
+  EXPECT_LE(ledger().key_bytes.Get(), (1u + 65'536) * 32);
+  Send("fresh:1|c\nx:1|g");
+  EXPECT_EQ(Applied(), 2u);
+  EXPECT_EQ(Dropped(DropReason::kTypeConflict), 2u) << "forgotten, and found again";
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, LongRefusalsAreNotRemembered) {
+  Create();
+  const std::string line = "x:1|c|#__y:" + std::string(1000, 'z');
+  for (int i = 0; i < 3; ++i) Send(line);
+  EXPECT_EQ(Dropped(DropReason::kBadLabel), 3u);
+  EXPECT_EQ(Keys(), 0u);
+  EXPECT_EQ(ledger().key_bytes.Get(), 0u);
 }
 
 TEST_F(ShardTest, PastTheKeyMemoryOnlyNewKeysAreRefused) {
