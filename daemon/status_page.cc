@@ -219,10 +219,10 @@ void AppendListeners(const StatusPageInput& input, std::string* html) {
   html->append("</table></div>\n");
 }
 
-template <size_t size>
+template <size_t kSize>
 void AppendReasons(std::string_view title, std::string_view none,
-                   const std::array<std::string_view, size>& names,
-                   const std::array<uint64_t, size>& counts, std::string* html) {
+                   const std::array<std::string_view, kSize>& names,
+                   const std::array<uint64_t, kSize>& counts, std::string* html) {
   const absl::string_view heading(title.data(), title.size());
   absl::StrAppend(html, "<section>\n<h2>", heading, "</h2>\n");
   if (std::all_of(counts.begin(), counts.end(), [](uint64_t count) { return count == 0; })) {
@@ -231,7 +231,7 @@ void AppendReasons(std::string_view title, std::string_view none,
     return;
   }
   html->append("<table>\n");
-  for (size_t i = 0; i < size; ++i) {
+  for (size_t i = 0; i < kSize; ++i) {
     if (counts[i] == 0) continue;
     absl::StrAppend(html, "<tr><td><code>", Escape(names[i]), "</code></td><td class=\"n\">",
                     Grouped(counts[i]), "</td></tr>\n");

@@ -10,8 +10,9 @@
 namespace tallyd {
 
 // The format for an Accept header (RFC 9110 section 12.5.1): the supported one with the highest
-// q-value, the more specific range deciding a type's q; among equals OpenMetrics 1.0. No header,
-// an unusable one, and "*/*" alone mean text 0.0.4. Ranges over `kMaxAcceptRanges` are not read.
+// q-value, the more specific range deciding a type's q; among equals OpenMetrics 1.0, if a range
+// other than "*/*" speaks for it. No header and an unusable one mean text 0.0.4. Ranges over
+// `kMaxAcceptRanges` are not read.
 TextFormat NegotiateFormat(std::string_view accept_untrusted);
 
 // Gzip if the Accept-Encoding header gives it a q-value above zero (RFC 9110 section 12.5.3).
