@@ -79,8 +79,8 @@ ShardThread::ShardThread(Shard* shard, const Options& options, ConnectionCounts*
       heartbeat_(loop_),
       udp_ring_(std::move(udp_ring)),
       unix_ring_(std::move(unix_ring)),
-      udp_(&loop_, shard, udp_ring_.get()),
-      connections_(&loop_, shard, unix_ring_.get(), counts, options.idle_timeout_ns) {}
+      udp_(&loop_, &waits_, shard, udp_ring_.get()),
+      connections_(&loop_, &waits_, shard, unix_ring_.get(), counts, options.idle_timeout_ns) {}
 
 ShardThread::~ShardThread() {
   if (!thread_.joinable()) return;
@@ -93,8 +93,8 @@ absl::Status ShardThread::AddUdp(UniqueFd fd, int receive_buffer_bytes, Source s
 }
 
 void ShardThread::AddUnixgram(UniqueFd fd, Source source) {
-  unixgram_.push_back(
-      std::make_unique<UnixgramListener>(&loop_, shard_, unix_ring_.get(), std::move(fd), source));
+  unixgram_.push_back(std::make_unique<UnixgramListener>(&loop_, &waits_, shard_, unix_ring_.get(),
+                                                         std::move(fd), source));
 }
 
 absl::Status ShardThread::Start() {
@@ -134,9 +134,10 @@ void ShardThread::RunOnce() {
 void ShardThread::BeatLater() {
   const int64_t interval_ns = std::min(kHeartbeatNs, options_.idle_timeout_ns / 4 + 1);
   heartbeat_.expires_after(std::chrono::nanoseconds(interval_ns));
-  heartbeat_.async_wait([this](const boost::system::error_code& error) {
+  const auto on_time = [this](const boost::system::error_code& error) {
     if (!error) Beat();
-  });
+  };
+  heartbeat_.async_wait(HandlerIn(&waits_, on_time));
 }
 
 void ShardThread::Beat() {

@@ -66,6 +66,7 @@ class ShardThread {
 
   Shard* const shard_;
   const Options options_;
+  WaitPool waits_;  // outlives the loop
   Loop loop_;
   LoopTimer heartbeat_;
   std::unique_ptr<ReceiveRing> udp_ring_;

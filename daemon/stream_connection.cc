@@ -64,9 +64,10 @@ struct StreamConnections::Connection {
   bool read_since_sweep = false;
 };
 
-StreamConnections::StreamConnections(Loop* loop, Shard* shard, ReceiveRing* ring,
+StreamConnections::StreamConnections(Loop* loop, WaitPool* waits, Shard* shard, ReceiveRing* ring,
                                      ConnectionCounts* counts, int64_t idle_timeout_ns)
     : loop_(loop),
+      waits_(waits),
       shard_(shard),
       ring_(ring),
       counts_(counts),
@@ -89,7 +90,7 @@ void StreamConnections::Wait(Connection* connection) {
   const auto on_readable = [this, id = connection->id](const boost::system::error_code& error) {
     if (!error) Turn(id);
   };
-  connection->socket.async_wait(LoopDescriptor::wait_read, on_readable);
+  connection->socket.async_wait(LoopDescriptor::wait_read, HandlerIn(waits_, on_readable));
 }
 
 void StreamConnections::Turn(uint64_t id) {

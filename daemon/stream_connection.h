@@ -63,13 +63,13 @@ struct AcceptedConnection {
 
 // All connections of one shard.
 //
-// Ownership: the shard's thread. The loop, the shard, the ring and the counts outlive it.
+// Ownership: the shard's thread. What the constructor takes pointers to outlives it.
 class StreamConnections {
  public:
   // `ring` takes seqpackets; null if there can be none. A frame or line that was begun and is not
   // complete after `idle_timeout_ns` ends its connection.
-  StreamConnections(Loop* loop, Shard* shard, ReceiveRing* ring, ConnectionCounts* counts,
-                    int64_t idle_timeout_ns);
+  StreamConnections(Loop* loop, WaitPool* waits, Shard* shard, ReceiveRing* ring,
+                    ConnectionCounts* counts, int64_t idle_timeout_ns);
   ~StreamConnections();
   StreamConnections(const StreamConnections&) = delete;
   StreamConnections& operator=(const StreamConnections&) = delete;
@@ -98,6 +98,7 @@ class StreamConnections {
   Outcome Close(Connection* connection, CloseReason reason, bool lost_a_unit, DropReason lost);
 
   Loop* const loop_;
+  WaitPool* const waits_;
   Shard* const shard_;
   ReceiveRing* const ring_;
   ConnectionCounts* const counts_;

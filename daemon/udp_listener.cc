@@ -93,8 +93,8 @@ absl::StatusOr<UdpGroup> OpenUdpGroup(const SocketAddress& address, int count,
   return group;
 }
 
-UdpListener::UdpListener(Loop* loop, Shard* shard, ReceiveRing* ring)
-    : shard_(shard), ring_(ring), watched_(*loop) {}
+UdpListener::UdpListener(Loop* loop, WaitPool* waits, Shard* shard, ReceiveRing* ring)
+    : waits_(waits), shard_(shard), ring_(ring), watched_(*loop) {}
 
 absl::Status UdpListener::Add(UniqueFd fd, int receive_buffer_bytes, Source source) {
   if (!watched_.is_open()) watched_.assign(::epoll_create1(EPOLL_CLOEXEC));
@@ -125,7 +125,7 @@ void UdpListener::WaitForWatched() {
     OnWatchedReadable();
     WaitForWatched();
   };
-  watched_.async_wait(LoopDescriptor::wait_read, HandlerIn(&wait_memory_, on_readable));
+  watched_.async_wait(LoopDescriptor::wait_read, HandlerIn(waits_, on_readable));
 }
 
 void UdpListener::OnWatchedReadable() {

@@ -40,10 +40,10 @@ absl::StatusOr<UdpGroup> OpenUdpGroup(const SocketAddress& address, int count,
 // it knows for good and by edges, so each datagram would. Therefore the sockets are in an epoll set
 // of our own, one-shot, and the loop watches that.
 //
-// Ownership: the shard's thread, once the loop runs. The loop, the shard and the ring outlive it.
+// Ownership: the shard's thread, once the loop runs. What the constructor takes outlives it.
 class UdpListener {
  public:
-  UdpListener(Loop* loop, Shard* shard, ReceiveRing* ring);
+  UdpListener(Loop* loop, WaitPool* waits, Shard* shard, ReceiveRing* ring);
   UdpListener(const UdpListener&) = delete;
   UdpListener& operator=(const UdpListener&) = delete;
 
@@ -81,6 +81,7 @@ class UdpListener {
   // queue.
   int64_t ReadMemInfo(Socket* socket);
 
+  WaitPool* const waits_;
   Shard* const shard_;
   ReceiveRing* const ring_;
   LoopDescriptor watched_;  // the epoll set

@@ -2,8 +2,6 @@
 
 #include <sys/socket.h>
 
-#include <boost/asio/post.hpp>
-
 #include "daemon/clock.h"
 
 namespace tallyd {
@@ -13,14 +11,15 @@ constexpr int kMaxBatchesPerTurn = 16;
 
 }  // namespace
 
-UnixgramListener::UnixgramListener(Loop* loop, Shard* shard, ReceiveRing* ring, UniqueFd fd,
-                                   Source source)
-    : loop_(loop), shard_(shard), ring_(ring), socket_(*loop, fd.release()), source_(source) {}
+UnixgramListener::UnixgramListener(Loop* loop, WaitPool* waits, Shard* shard, ReceiveRing* ring,
+                                   UniqueFd fd, Source source)
+    : waits_(waits), shard_(shard), ring_(ring), socket_(*loop, fd.release()), source_(source) {}
 
 void UnixgramListener::Wait() {
-  socket_.async_wait(LoopDescriptor::wait_read, [this](const boost::system::error_code& error) {
+  const auto on_readable = [this](const boost::system::error_code& error) {
     if (!error && !closed_) Turn();
-  });
+  };
+  socket_.async_wait(LoopDescriptor::wait_read, HandlerIn(waits_, on_readable));
 }
 
 void UnixgramListener::Turn() {
@@ -31,9 +30,7 @@ void UnixgramListener::Turn() {
     if (count <= 0) return Wait();
     ApplyBatch(*ring_, count, source_, shard_);
   }
-  boost::asio::post(loop_->get_executor(), [this] {
-    if (!closed_) Turn();
-  });
+  Wait();  // is over at once, after everybody else had a turn
 }
 
 void UnixgramListener::DrainAndClose(int64_t deadline_ns) {

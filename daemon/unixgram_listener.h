@@ -24,10 +24,12 @@ inline constexpr int kUnixMessages = 32;
 // It never naps. The queue is short, and a sender that finds it full waits or loses the datagram
 // without our knowing.
 //
-// Ownership: the shard's thread, once the loop runs. The loop, the shard and the ring outlive it.
+// Ownership: the shard's thread, once the loop runs. What the constructor takes pointers to
+// outlives it.
 class UnixgramListener {
  public:
-  UnixgramListener(Loop* loop, Shard* shard, ReceiveRing* ring, UniqueFd fd, Source source);
+  UnixgramListener(Loop* loop, WaitPool* waits, Shard* shard, ReceiveRing* ring, UniqueFd fd,
+                   Source source);
   UnixgramListener(const UnixgramListener&) = delete;
   UnixgramListener& operator=(const UnixgramListener&) = delete;
 
@@ -40,7 +42,7 @@ class UnixgramListener {
   void Wait();
   void Turn();
 
-  Loop* const loop_;
+  WaitPool* const waits_;
   Shard* const shard_;
   ReceiveRing* const ring_;
   LoopDescriptor socket_;
