@@ -302,6 +302,16 @@ Advice AdviceFor(DropReason reason) {
       return {"the line was cut off by its transport", "send smaller datagrams"};
     case DropReason::kSeriesLimit:
       return {"there are as many series as may be", "send fewer tag values, or raise the limit"};
+    case DropReason::kNameTooLong:
+      return {"the name, its tags cut off, is longer than the limit", "shorten the name"};
+    case DropReason::kTooManyTags:
+      return {"the line has more tags than the limit allows", "send fewer tags"};
+    case DropReason::kLabelsTooLong:
+      return {"names and values of the tags are longer, all together, than the limit",
+              "send fewer or shorter tags"};
+    case DropReason::kMappingDrop:
+      return {"a rule of the mapping file says to drop this metric",
+              "change the rule if the metric is wanted"};
     case DropReason::kCount:
       break;
   }

@@ -90,6 +90,7 @@ bool LineParser::Parse(std::string_view line, SampleSink* sink) {
   scratch_.clear();
   tags_ = {};
   scratch_used_ = false;
+  continues_ = false;
   if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
   if (line.empty()) return false;
   if (line.size() > max_line_bytes_) {
@@ -164,6 +165,8 @@ void LineParser::Deliver(std::string_view name, const Sections& sections, Sample
   sample->tags = tags_;
   sample->rate = sections.rate;
   sample->repairs = sections.repairs;
+  sample->continues = continues_;
+  continues_ = true;
   if (sections.earlier_rates != 1 && sample->type == SampleType::kCounter) {
     sample->value /= sections.earlier_rates;
     sample->is_integer = false;

@@ -53,6 +53,7 @@ class LineParser {
   std::string scratch_;
   std::string_view tags_;      // of the line so far
   bool scratch_used_ = false;  // by tags_
+  bool continues_ = false;     // a sample of the line has been delivered
 };
 
 }  // namespace tallyd

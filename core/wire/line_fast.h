@@ -181,6 +181,7 @@ inline const char* ParseLineFast(const char* line_untrusted, Sample* sample) {
   }
   if (high) return nullptr;
   sample->repairs = {};
+  sample->continues = false;
   return p;
 }
 

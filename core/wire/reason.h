@@ -31,6 +31,10 @@ enum class DropReason : uint8_t {
   kTooLong,           // a line or frame over a limit
   kTruncated,         // cut off by the buffer, or by the end of its connection
   kSeriesLimit,       // a new series past the bound on series or on key memory
+  kNameTooLong,       // these three: a key over one of core/wire/limits.h's KeyLimits
+  kTooManyTags,
+  kLabelsTooLong,
+  kMappingDrop,  // a mapping rule says "drop"
   kCount
 };
 inline constexpr size_t kDropReasons = static_cast<size_t>(DropReason::kCount);
@@ -45,9 +49,10 @@ enum class RepairReason : uint8_t {
 inline constexpr size_t kRepairReasons = static_cast<size_t>(RepairReason::kCount);
 
 inline constexpr std::array<std::string_view, kDropReasons> kDropReasonNames = {
-    "malformed_line", "malformed_sample", "bad_value",        "bad_type",   "mixed_tag_dialects",
-    "bad_packing",    "bad_container_id", "negative_counter", "empty_name", "type_conflict",
-    "bad_label",      "bad_event",        "too_long",         "truncated",  "series_limit"};
+    "malformed_line", "malformed_sample", "bad_value",        "bad_type",    "mixed_tag_dialects",
+    "bad_packing",    "bad_container_id", "negative_counter", "empty_name",  "type_conflict",
+    "bad_label",      "bad_event",        "too_long",         "truncated",   "series_limit",
+    "name_too_long",  "too_many_tags",    "labels_too_long",  "mapping_drop"};
 
 inline constexpr std::array<std::string_view, kRepairReasons> kRepairReasonNames = {
     "bad_tag", "bad_sample_rate", "unknown_section", "overridden_label"};

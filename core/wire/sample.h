@@ -39,6 +39,9 @@ struct Sample {
   SampleType type = SampleType::kCounter;
   bool is_signed = false;   // the value begins with "+" or "-"
   bool is_integer = false;  // `integer` is the exact value
+  // Not the first sample that its line yields. Repairs of the name's tags are the line's and count
+  // with its first sample; those of tag sections are the sample's and count each time.
+  bool continues = false;
   SampleRepairs repairs;
   std::string_view name;
   std::string_view tags;

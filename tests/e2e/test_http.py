@@ -123,7 +123,9 @@ class ScrapeTest(unittest.TestCase):
             dropped = scrape.by_label("tallyd_dropped_samples_total", "reason")
             for reason in ("malformed_line", "malformed_sample", "bad_value", "bad_type",
                            "bad_packing", "bad_container_id", "negative_counter", "empty_name",
-                           "type_conflict", "bad_label", "bad_event", "too_long"):
+                           "type_conflict", "bad_label", "bad_event", "too_long",
+                           "mixed_tag_dialects", "name_too_long", "too_many_tags",
+                           "labels_too_long", "mapping_drop"):
                 self.assertEqual(dropped.get(reason), 0, reason)
             repaired = scrape.by_label("tallyd_repaired_total", "reason")
             for reason in ("bad_tag", "bad_sample_rate", "unknown_section", "overridden_label"):

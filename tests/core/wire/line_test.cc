@@ -135,6 +135,27 @@ TEST(LineTest, NanIsAGauge) {
   EXPECT_THAT(recorder.seen, ElementsAre(::testing::StartsWith("g a=")));
 }
 
+// Whether each sample continues its line.
+std::vector<bool> Continues(std::string_view line) {
+  class Sink : public SampleSink {
+   public:
+    void OnSample(const Sample& sample) override { seen.push_back(sample.continues); }
+    void OnDrop(DropReason) override {}
+    std::vector<bool> seen;
+  };
+  static LineParser parser;
+  Sink sink;
+  parser.Parse(line, &sink);
+  return sink.seen;
+}
+
+TEST(LineTest, SamplesAfterTheFirstSayThatTheyContinueTheLine) {
+  EXPECT_THAT(Continues("a:1|c"), ElementsAre(false));
+  EXPECT_THAT(Continues("a:1:2:3|ms"), ElementsAre(false, true, true));
+  EXPECT_THAT(Continues("a:1|c:2|g"), ElementsAre(false, true));
+  EXPECT_THAT(Continues("a:x:2:3|ms"), ElementsAre(false, true)) << "the first sample is the 2";
+}
+
 TEST(LineTest, LongLinesAreOneSample) {
   EXPECT_THAT(Parse(std::string(65'532, 'a') + ":1|c"), ElementsAre("too_long"));
   EXPECT_EQ(Parse(std::string(65'531, 'a') + ":1|c").size(), 1u);
