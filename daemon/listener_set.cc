@@ -21,50 +21,53 @@ absl::StatusOr<std::unique_ptr<ListenerSet>> ListenerSet::Open(const Options& op
   return set;
 }
 
-uint16_t ListenerSet::AddBound(const std::string& kind, const std::string& address,
-                               bool takes_connections) {
+Source ListenerSet::AddBound(const std::string& kind, const std::string& address, Dialect dialect) {
   BoundListener& bound = bound_.emplace_back();
   bound.kind = kind;
   bound.address = address;
-  bound.takes_connections = takes_connections;
-  return static_cast<uint16_t>(bound_.size() - 1);
+  Source source;
+  source.listener = static_cast<uint16_t>(bound_.size() - 1);
+  source.dialect = dialect;
+  return source;
 }
 
 absl::Status ListenerSet::OpenUdp(const Options& options, int shards) {
-  for (const std::string& text : options.udp) {
-    const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(text);
+  for (const ListenAddress& listen : options.udp) {
+    const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(listen.address);
     if (!address.ok()) return address.status();
     absl::StatusOr<UdpGroup> group = OpenUdpGroup(*address, shards, options.ReadBufferBytes());
     if (!group.ok()) return group.status();
-    const uint16_t index = AddBound("udp", group->address, false);
-    bound_[index].receive_buffer_asked_bytes = options.ReadBufferBytes();
-    bound_[index].receive_buffer_bytes = group->receive_buffer_bytes;
-    udp_indexes_.push_back(index);
+    const Source source = AddBound("udp", group->address, listen.dialect);
+    BoundListener& bound = bound_[source.listener];
+    bound.receive_buffer_asked_bytes = options.ReadBufferBytes();
+    bound.receive_buffer_bytes = group->receive_buffer_bytes;
+    udp_sources_.push_back(source);
     udp_.push_back(*std::move(group));
   }
   return absl::OkStatus();
 }
 
 absl::Status ListenerSet::OpenTcp(const Options& options) {
-  for (const std::string& text : options.tcp) {
-    const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(text);
+  for (const ListenAddress& listen : options.tcp) {
+    const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(listen.address);
     if (!address.ok()) return address.status();
     absl::StatusOr<UniqueFd> fd = OpenTcpListener(*address);
     if (!fd.ok()) return fd.status();
     const absl::StatusOr<SocketAddress> bound = SocketAddress::OfSocket(fd->get());
     if (!bound.ok()) return bound.status();
-    const uint16_t index = AddBound("tcp", bound->ToString(), true);
-    streams_.push_back({*std::move(fd), StreamKind::kTcp, index});
+    const Source source = AddBound("tcp", bound->ToString(), listen.dialect);
+    AddStream(*std::move(fd), StreamKind::kTcp, source);
   }
   return absl::OkStatus();
 }
 
 absl::Status ListenerSet::OpenUnixgram(const Options& options) {
-  for (const std::string& path : options.unixgram) {
-    absl::StatusOr<UnixPath> bound = UnixPath::Bind(path, SOCK_DGRAM, options.unixsocket_mode);
+  for (const ListenAddress& listen : options.unixgram) {
+    absl::StatusOr<UnixPath> bound =
+        UnixPath::Bind(listen.address, SOCK_DGRAM, options.unixsocket_mode);
     if (!bound.ok()) return bound.status();
-    const uint16_t index = AddBound("unixgram", path, false);
-    unixgram_.push_back({bound->TakeFd(), StreamKind::kUnixSeqpacket, index});
+    const Source source = AddBound("unixgram", listen.address, listen.dialect);
+    unixgram_.push_back({bound->TakeFd(), StreamKind::kUnixSeqpacket, source});
     paths_.push_back(*std::move(bound));
   }
   return absl::OkStatus();
@@ -72,26 +75,33 @@ absl::Status ListenerSet::OpenUnixgram(const Options& options) {
 
 absl::Status ListenerSet::OpenUnixStreams(const Options& options) {
   absl::Status status;
-  for (const std::string& path : options.unixstream) {
-    status.Update(OpenUnixStream(path, StreamKind::kUnixStream, options.unixsocket_mode));
+  for (const ListenAddress& listen : options.unixstream) {
+    status.Update(OpenUnixStream(listen, StreamKind::kUnixStream, options.unixsocket_mode));
   }
-  for (const std::string& path : options.unixseqpacket) {
-    status.Update(OpenUnixStream(path, StreamKind::kUnixSeqpacket, options.unixsocket_mode));
+  for (const ListenAddress& listen : options.unixseqpacket) {
+    status.Update(OpenUnixStream(listen, StreamKind::kUnixSeqpacket, options.unixsocket_mode));
   }
   return status;
 }
 
-absl::Status ListenerSet::OpenUnixStream(const std::string& path, StreamKind kind, mode_t mode) {
+absl::Status ListenerSet::OpenUnixStream(const ListenAddress& listen, StreamKind kind,
+                                         mode_t mode) {
+  const std::string& path = listen.address;
   const bool packets = kind == StreamKind::kUnixSeqpacket;
   absl::StatusOr<UnixPath> bound =
       UnixPath::Bind(path, packets ? SOCK_SEQPACKET : SOCK_STREAM, mode);
   if (!bound.ok()) return bound.status();
   absl::Status status = ListenOn(bound->fd(), absl::StrCat("socket ", path));
   if (!status.ok()) return status;
-  const uint16_t index = AddBound(packets ? "unixseqpacket" : "unixstream", path, true);
-  streams_.push_back({bound->TakeFd(), kind, index});
+  const Source source = AddBound(packets ? "unixseqpacket" : "unixstream", path, listen.dialect);
+  AddStream(bound->TakeFd(), kind, source);
   paths_.push_back(*std::move(bound));
   return absl::OkStatus();
+}
+
+void ListenerSet::AddStream(UniqueFd fd, StreamKind kind, Source source) {
+  bound_[source.listener].takes_connections = true;
+  streams_.push_back({std::move(fd), kind, source});
 }
 
 void ListenerSet::WarnOfSmallBuffers() const {
@@ -113,11 +123,11 @@ absl::Status ListenerSet::GiveDatagramSockets(const Threads& threads) {
   for (size_t i = 0; i < udp_.size(); ++i) {
     for (size_t shard = 0; shard < threads.size(); ++shard) {
       status.Update(threads[shard]->AddUdp(std::move(udp_[i].sockets[shard]),
-                                           udp_[i].receive_buffer_bytes, {udp_indexes_[i]}));
+                                           udp_[i].receive_buffer_bytes, udp_sources_[i]));
     }
   }
   for (size_t i = 0; i < unixgram_.size(); ++i) {
-    threads[i % threads.size()]->AddUnixgram(std::move(unixgram_[i].fd), {unixgram_[i].index});
+    threads[i % threads.size()]->AddUnixgram(std::move(unixgram_[i].fd), unixgram_[i].source);
   }
   return status;
 }
@@ -129,9 +139,9 @@ void ListenerSet::StartAccepting(Loop* control, const Threads& threads, Connecti
   };
   for (Listening& stream : streams_) {
     StreamListener::Options options;
-    options.name = bound_[stream.index].name();
+    options.name = bound_[stream.source.listener].name();
     options.kind = stream.kind;
-    options.source.listener = stream.index;
+    options.source = stream.source;
     accepting_.push_back(std::make_unique<StreamListener>(
         control, std::move(stream.fd), std::move(options), budget, counts, assign));
     accepting_.back()->Start();

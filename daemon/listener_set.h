@@ -58,22 +58,23 @@ class ListenerSet {
   struct Listening {
     UniqueFd fd;
     StreamKind kind;
-    uint16_t index;
+    Source source;
   };
 
   ListenerSet() = default;
 
-  uint16_t AddBound(const std::string& kind, const std::string& address, bool takes_connections);
+  Source AddBound(const std::string& kind, const std::string& address, Dialect dialect);
+  void AddStream(UniqueFd fd, StreamKind kind, Source source);
   absl::Status OpenUdp(const Options& options, int shards);
   absl::Status OpenTcp(const Options& options);
   absl::Status OpenUnixgram(const Options& options);
   absl::Status OpenUnixStreams(const Options& options);
-  absl::Status OpenUnixStream(const std::string& path, StreamKind kind, mode_t mode);
+  absl::Status OpenUnixStream(const ListenAddress& listen, StreamKind kind, mode_t mode);
   void WarnOfSmallBuffers() const;
 
   std::vector<BoundListener> bound_;
   std::vector<UdpGroup> udp_;
-  std::vector<uint16_t> udp_indexes_;
+  std::vector<Source> udp_sources_;
   std::vector<Listening> unixgram_;
   std::vector<Listening> streams_;
   std::vector<UnixPath> paths_;

@@ -1,4 +1,5 @@
-// The command line: statsd_exporter's flags, and ours.
+// What the process is asked to do: statsd_exporter's flags and ours, from the command line and from
+// the configuration file.
 
 #ifndef TALLYD_DAEMON_OPTIONS_H_
 #define TALLYD_DAEMON_OPTIONS_H_
@@ -7,26 +8,54 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "core/wire/limits.h"
+#include "core/wire/name_tags.h"
+#include "core/wire/sample.h"
+#include "daemon/flags.h"
 #include "daemon/log.h"
 
 namespace tallyd {
 
-// What the process is asked to do. A value; complete and checked once ParseOptions has returned it.
+// Where to listen, and how to read what comes in there. Of an address or path alone it is made
+// without further words.
+struct ListenAddress {
+  ListenAddress(std::string where, Dialect how = Dialect::kStatsd)  // NOLINT: implicit
+      : address(std::move(where)), dialect(how) {}
+  ListenAddress(const char* where) : address(where) {}  // NOLINT: implicit
+
+  std::string address;  // or path
+  Dialect dialect = Dialect::kStatsd;
+
+  bool operator==(const ListenAddress&) const = default;
+};
+
+// A value; complete and checked once ParseOptions has returned it.
 struct Options {
-  // Addresses and paths to listen on. Empty: that kind is off.
-  std::vector<std::string> udp = {"127.0.0.1:8125", "127.0.0.1:9125"};
-  std::vector<std::string> tcp = {"127.0.0.1:9125"};
-  std::vector<std::string> unixgram;
-  std::vector<std::string> unixstream;
-  std::vector<std::string> unixseqpacket;
+  // Empty: that kind is off.
+  std::vector<ListenAddress> udp = {"127.0.0.1:8125", "127.0.0.1:9125"};
+  std::vector<ListenAddress> tcp = {"127.0.0.1:9125"};
+  std::vector<ListenAddress> unixgram;
+  std::vector<ListenAddress> unixstream;
+  std::vector<ListenAddress> unixseqpacket;
   mode_t unixsocket_mode = 0755;
   int read_buffer_bytes = 0;  // 0: kDefaultReadBufferBytes
   absl::Duration idle_timeout = absl::Seconds(10);
+
+  std::string mapping_config;  // path; empty: no rules
+  TagDialects tags;
+  bool container_id_label = true;  // false: container ids are ignored
+
+  size_t max_line_bytes = kMaxLineBytes;
+  KeyLimits key_limits;
+
+  std::string relay_address;  // empty: no relay
+  size_t relay_packet_bytes = 1'400;
 
   std::vector<std::string> web = {"127.0.0.1:9102"};
   std::string telemetry_path = "/metrics";
@@ -39,6 +68,8 @@ struct Options {
   absl::Duration series_ttl = absl::ZeroDuration();  // zero: never
   uint32_t series_limit = 1'000'000;
 
+  std::string config_file;   // path; empty: none
+  std::string admin_socket;  // path; empty: none
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kLogfmt;
 
@@ -57,12 +88,15 @@ inline constexpr int kDefaultReadBufferBytes = 8 << 20;
 inline constexpr int kMaxShards = 1024;
 // Limits of the wire, for --check-config and for those who enforce them.
 inline constexpr size_t kMaxStreamFrameBytes = 65'536;
-inline constexpr size_t kMaxLineBytes = 65'535;
+inline constexpr size_t kMaxUdpPayloadBytes = 65'507;
 
-// Reads the command line without the program's name. An error is a sentence for the user.
+// Reads the command line without the program's name, and the configuration file that it names. An
+// error says, a line for each problem, what is wrong and where: the flag, or file:line.
 absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& arguments);
 
-std::string HelpText();
+// Checks and converts what flags were given. Errors as ParseOptions.
+absl::StatusOr<Options> OptionsFrom(const FlagValues& values);
+
 std::string VersionText();
 // What --check-config prints.
 std::string DescribeLimits(const Options& options);

@@ -82,34 +82,118 @@ TEST(OptionsTest, TheSocketModeIsOctal) {
 TEST(OptionsTest, FlagsWithoutMeaningAreAcceptedAndNamed) {
   const Options options = Parse({"--statsd.cache-size=5000", "--statsd.cache-type", "random",
                                  "--statsd.event-queue-size=1", "--statsd.event-flush-threshold=1",
-                                 "--statsd.event-flush-interval=1s"});
-  EXPECT_THAT(
-      options.meaningless,
-      ElementsAre("--statsd.cache-size", "--statsd.cache-type", "--statsd.event-flush-interval",
-                  "--statsd.event-flush-threshold", "--statsd.event-queue-size"));
+                                 "--statsd.event-flush-interval=1s", "--debug.dump-fsm=/tmp/x"});
+  EXPECT_THAT(options.meaningless,
+              ElementsAre("--statsd.cache-size", "--statsd.cache-type", "--statsd.event-queue-size",
+                          "--statsd.event-flush-threshold", "--statsd.event-flush-interval",
+                          "--debug.dump-fsm"));
 }
 
 TEST(OptionsTest, WhatIsNotBuiltIsRefusedRatherThanIgnored) {
-  ExpectRefused({"--statsd.mapping-config=map.yml"}, "--statsd.mapping-config is not supported");
-  ExpectRefused({"--statsd.relay.address=127.0.0.1:1"}, "--statsd.relay.address");
-  ExpectRefused({"--config.file=x"}, "--config.file");
-  ExpectRefused({"--web.config.file=x"}, "--web.config.file");
-  ExpectRefused({"--statsd.parse-influxdb-tags"}, "--statsd.parse-influxdb-tags");
-  ExpectRefused({"--no-statsd.parse-dogstatsd-tags"}, "--no-statsd.parse-dogstatsd-tags");
+  ExpectRefused({"--web.config.file=x"}, "--web.config.file=x: not supported");
+  Parse({"--web.config.file="});
 }
 
-TEST(OptionsTest, WhatChangesNothingIsNotRefused) {
-  Parse({"--no-statsd.parse-influxdb-tags", "--no-statsd.parse-librato-tags",
-         "--no-statsd.parse-signalfx-tags", "--statsd.parse-dogstatsd-tags",
-         "--statsd.mapping-config=", "--statsd.relay.address="});
+TEST(OptionsTest, EachTagDialectIsSwitchedByItsFlag) {
+  const Options all = Parse({});
+  EXPECT_TRUE(all.tags.dogstatsd && all.tags.influxdb && all.tags.librato && all.tags.signalfx);
+  EXPECT_FALSE(Parse({"--no-statsd.parse-dogstatsd-tags"}).tags.dogstatsd);
+  EXPECT_FALSE(Parse({"--no-statsd.parse-influxdb-tags"}).tags.influxdb);
+  EXPECT_FALSE(Parse({"--no-statsd.parse-librato-tags"}).tags.librato);
+  EXPECT_FALSE(Parse({"--no-statsd.parse-signalfx-tags"}).tags.signalfx);
+  EXPECT_TRUE(
+      Parse({"--no-statsd.parse-signalfx-tags", "--statsd.parse-signalfx-tags"}).tags.signalfx);
+}
+
+TEST(OptionsTest, AListenerMayHaveADialectOfItsOwn) {
+  const Options options =
+      Parse({"--statsd.listen-udp=:8125?dialect=dogstatsd", "--statsd.listen-udp=[::1]:9125",
+             "--statsd.listen-unixgram=/run/a.sock?dialect=dogstatsd"});
+  EXPECT_THAT(options.udp, ElementsAre(ListenAddress(":8125", Dialect::kDogstatsd),
+                                       ListenAddress("[::1]:9125", Dialect::kStatsd)));
+  EXPECT_THAT(options.unixgram, ElementsAre(ListenAddress("/run/a.sock", Dialect::kDogstatsd)));
+  EXPECT_EQ(options.tcp.front().dialect, Dialect::kStatsd);
+}
+
+TEST(OptionsTest, TheDialectOfAllListenersIsTheDefaultOfEach) {
+  const Options options =
+      Parse({"--statsd.dialect=dogstatsd", "--statsd.listen-udp=:1",
+             "--statsd.listen-udp=:2?dialect=statsd", "--statsd.listen-unixstream=/s"});
+  EXPECT_THAT(options.udp, ElementsAre(ListenAddress(":1", Dialect::kDogstatsd),
+                                       ListenAddress(":2", Dialect::kStatsd)));
+  EXPECT_EQ(options.tcp.front(), ListenAddress("127.0.0.1:9125", Dialect::kDogstatsd));
+  EXPECT_EQ(options.unixstream.front().dialect, Dialect::kDogstatsd);
+}
+
+TEST(OptionsTest, WhatFollowsAQuestionMarkIsADialectOrAnError) {
+  ExpectRefused({"--statsd.dialect=etsy"}, "--statsd.dialect=etsy: not statsd or dogstatsd");
+  ExpectRefused({"--statsd.listen-udp=:1?dialect=etsy"}, "only ?dialect=statsd or");
+  ExpectRefused({"--statsd.listen-unixgram=/a?dialekt=statsd"}, "only ?dialect=statsd or");
+  ExpectRefused({"--statsd.listen-unixgram=?dialect=statsd"}, "after an address or path");
+  ExpectRefused({"--web.listen-address=:1?dialect=statsd"}, "not a number");
+}
+
+TEST(OptionsTest, LimitsOfTheWireAreSettable) {
+  const Options standard = Parse({});
+  EXPECT_EQ(standard.max_line_bytes, 65'535u);
+  EXPECT_EQ(standard.key_limits.name_bytes, 8'192u);
+  EXPECT_EQ(standard.key_limits.tags, 1'024u);
+  EXPECT_EQ(standard.key_limits.label_bytes, 32'768u);
+
+  const Options options = Parse({"--limit.line-bytes=100", "--limit.name-bytes=50",
+                                 "--limit.tags=0", "--limit.label-bytes=30"});
+  EXPECT_EQ(options.max_line_bytes, 100u);
+  EXPECT_EQ(options.key_limits.name_bytes, 50u);
+  EXPECT_EQ(options.key_limits.tags, 0u);
+  EXPECT_EQ(options.key_limits.label_bytes, 30u);
+  ExpectRefused({"--limit.line-bytes=65536"}, "not in 1 to 65535");
+  ExpectRefused({"--limit.tags=-1"}, "not in 0 to 65535");
+  ExpectRefused({"--limit.name-bytes=8k"}, "--limit.name-bytes=8k: not a number");
+}
+
+TEST(OptionsTest, ARelayHasAnAddressAndAPacketLength) {
+  EXPECT_EQ(Parse({}).relay_address, "");
+  EXPECT_EQ(Parse({}).relay_packet_bytes, 1'400u);
+  const Options options =
+      Parse({"--statsd.relay.address=127.0.0.1:8126", "--statsd.relay.packet-length=9000"});
+  EXPECT_EQ(options.relay_address, "127.0.0.1:8126");
+  EXPECT_EQ(options.relay_packet_bytes, 9'000u);
+  ExpectRefused({"--statsd.relay.address=127.0.0.1"}, "has no port");
+  ExpectRefused({"--statsd.relay.address=127.0.0.1:0"}, "port 0");
+  ExpectRefused({"--statsd.relay.packet-length=0"}, "not in 1 to 65507");
+  ExpectRefused({"--statsd.relay.packet-length=65508"}, "not in 1 to 65507");
+}
+
+TEST(OptionsTest, FilesAreTakenAsTheyAreNamed) {
+  const Options options = Parse({"--statsd.mapping-config=map.yml", "--admin.socket=/run/a.sock"});
+  EXPECT_EQ(options.mapping_config, "map.yml");
+  EXPECT_EQ(options.admin_socket, "/run/a.sock");
+  EXPECT_TRUE(options.container_id_label);
+  EXPECT_FALSE(Parse({"--statsd.container-id=ignore"}).container_id_label);
+  ExpectRefused({"--statsd.container-id=drop"}, "not label or ignore");
+}
+
+TEST(OptionsTest, AnEmptyValueOfStatsdExportersFlagsMeansNone) {
+  const Options options = Parse({"--statsd.mapping-config=", "--statsd.relay.address="});
+  EXPECT_EQ(options.mapping_config, "");
+  EXPECT_EQ(options.relay_address, "");
+}
+
+TEST(OptionsTest, AllThatIsWrongIsSaidAtOnce) {
+  const absl::StatusOr<Options> options = ParseOptions({"--shards=x", "--series.ttl=y"});
+  EXPECT_EQ(options.status().message(),
+            "--shards=x: not a number\n"
+            "--series.ttl=y: not a duration of at least 0 (write 10s, 200ms, 1h30m)");
 }
 
 TEST(OptionsTest, RefusesWhatItCannotRead) {
-  ExpectRefused({"--bogus"}, "--bogus");
+  ExpectRefused({"--bogus"}, "unknown flag --bogus (tallyd --help");
+  ExpectRefused({"--statsd.lisen-udp=:1"}, "did you mean --statsd.listen-udp?");
+  ExpectRefused({"--shards=1", "--shards=2"}, "--shards is given more than once");
   ExpectRefused({"--shards=x"}, "--shards");
   ExpectRefused({"--shards=1025"}, "not in 0 to 1024");
   ExpectRefused({"--shards=-1"}, "not in 0 to 1024");
-  ExpectRefused({"--series.limit=0"}, "--series.limit");
+  ExpectRefused({"--series.limit=0"}, "--series.limit=0: not in 1 to 4294967295");
   ExpectRefused({"--log.level=loud"}, "--log.level=loud");
   ExpectRefused({"--log.format=xml"}, "--log.format=xml");
   ExpectRefused({"--web.telemetry-path=metrics"}, "slash");
@@ -131,11 +215,10 @@ TEST(OptionsTest, ManyListenersAreRefusedPastTheLedgersRoom) {
 
 TEST(OptionsTest, HelpNamesEveryFlag) {
   const std::string help = HelpText();
-  for (const char* flag :
-       {"--statsd.listen-udp", "--statsd.listen-unixseqpacket", "--web.max-requests", "--shards",
-        "--series.ttl", "--log.format", "--check-config", "--statsd.cache-size", "Exit codes"}) {
-    EXPECT_THAT(help, HasSubstr(flag));
-  }
+  for (const FlagSpec& flag : AllFlags()) EXPECT_THAT(help, HasSubstr(flag.name));
+  EXPECT_THAT(help, HasSubstr("Exit codes"));
+  EXPECT_THAT(help, HasSubstr("--[no-]statsd.parse-influxdb-tags\n"));
+  EXPECT_THAT(help, HasSubstr("--version\n"));
 }
 
 TEST(OptionsTest, ZeroShardsMeansOneForEachUsableCpu) {

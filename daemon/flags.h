@@ -1,0 +1,67 @@
+// The flags: one table, from which the command line, the configuration file and the help are read.
+
+#ifndef TALLYD_DAEMON_FLAGS_H_
+#define TALLYD_DAEMON_FLAGS_H_
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace tallyd {
+
+enum class FlagKind {
+  kText,       // one value
+  kPath,       // one value; in the configuration file relative to its folder
+  kBool,       // switched off by --no-
+  kAddresses,  // repeatable; host:port
+  kPaths,      // repeatable; relative as kPath
+};
+
+enum class FlagGroup { kListening, kTags, kLimits, kRelay, kWeb, kAggregation, kGeneral, kForeign };
+
+struct FlagSpec {
+  const char* name;  // without the dashes: "statsd.listen-udp"
+  FlagKind kind;
+  FlagGroup group;
+  const char* value;  // as help calls it: "ADDRESS"; empty for kBool
+  const char* help;
+  // Where it may be given: some have a meaning on the command line only.
+  bool in_file = true;
+  // Entries may carry a dialect: "?dialect=dogstatsd".
+  bool has_dialect = false;
+
+  bool repeats() const { return kind == FlagKind::kAddresses || kind == FlagKind::kPaths; }
+};
+
+// All flags, in the order of the help.
+const std::vector<FlagSpec>& AllFlags();
+// Null if there is none of this name.
+const FlagSpec* FindFlag(std::string_view name);
+// The name of `known` that `name` was probably meant to be, or "".
+std::string NearestName(std::string_view name, const std::vector<std::string>& known);
+// "; did you mean NEAREST?" with `prefix` before the name; "" if nothing is near.
+std::string DidYouMean(std::string_view name, const std::vector<std::string>& known,
+                       const std::string& prefix);
+
+// What a flag was given, and where: "--merge.interval", "tallyd.yaml:12: merge.interval".
+struct FlagValue {
+  std::string text;  // "true" or "false" of kBool
+  std::string origin;
+};
+
+// By name. A flag that was not given is not in it. One value, or any number if it repeats; none
+// switches a list off.
+using FlagValues = std::map<std::string, std::vector<FlagValue>, std::less<>>;
+
+// Reads the command line without the program's name.
+absl::StatusOr<FlagValues> ReadCommandLine(const std::vector<std::string>& arguments);
+
+std::string HelpText();
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_FLAGS_H_
