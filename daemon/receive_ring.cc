@@ -63,13 +63,15 @@ ReceiveRing::Message ReceiveRing::message(int i) const {
           (header.msg_hdr.msg_flags & MSG_TRUNC) != 0};
 }
 
-void ApplyBatch(const ReceiveRing& ring, int count, Source source, Shard* shard) {
+void ApplyBatch(const ReceiveRing& ring, int count, Source source, Shard* shard, LineTaps* taps) {
   shard->BeginBatch(MonotonicNs());
   for (int i = 0; i < count; ++i) {
     const ReceiveRing::Message message = ring.message(i);
     if (message.truncated) {
+      taps->OnTruncated(source, message.bytes_untrusted, message.size);
       shard->ApplyTruncated(source, message.bytes_untrusted, message.size);
     } else {
+      taps->OnLines(source, message.bytes_untrusted, message.size);
       shard->Apply(source, message.bytes_untrusted, message.size);
     }
   }

@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/shard/shard.h"
+#include "daemon/line_tap.h"
 
 namespace tallyd {
 
@@ -53,8 +54,9 @@ class ReceiveRing {
   size_t used_ = 0;  // headers that the kernel has written to
 };
 
-// Owner thread of the shard. Applies the first `count` messages of the ring as one batch.
-void ApplyBatch(const ReceiveRing& ring, int count, Source source, Shard* shard);
+// Owner thread of the shard. Applies the first `count` messages of the ring as one batch, and shows
+// them to `taps`.
+void ApplyBatch(const ReceiveRing& ring, int count, Source source, Shard* shard, LineTaps* taps);
 
 }  // namespace tallyd
 

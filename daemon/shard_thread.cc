@@ -79,8 +79,9 @@ ShardThread::ShardThread(Shard* shard, const Options& options, ConnectionCounts*
       heartbeat_(loop_),
       udp_ring_(std::move(udp_ring)),
       unix_ring_(std::move(unix_ring)),
-      udp_(&loop_, &waits_, shard, udp_ring_.get()),
-      connections_(&loop_, &waits_, shard, unix_ring_.get(), counts, options.idle_timeout_ns) {}
+      udp_(&loop_, &waits_, shard, &taps_, udp_ring_.get()),
+      connections_(&loop_, &waits_, shard, &taps_, unix_ring_.get(), counts,
+                   options.idle_timeout_ns) {}
 
 ShardThread::~ShardThread() {
   if (!thread_.joinable()) return;
@@ -93,8 +94,8 @@ absl::Status ShardThread::AddUdp(UniqueFd fd, int receive_buffer_bytes, Source s
 }
 
 void ShardThread::AddUnixgram(UniqueFd fd, Source source) {
-  unixgram_.push_back(std::make_unique<UnixgramListener>(&loop_, &waits_, shard_, unix_ring_.get(),
-                                                         std::move(fd), source));
+  unixgram_.push_back(std::make_unique<UnixgramListener>(&loop_, &waits_, shard_, &taps_,
+                                                         unix_ring_.get(), std::move(fd), source));
 }
 
 absl::Status ShardThread::Start() {
@@ -145,12 +146,24 @@ void ShardThread::Beat() {
   shard_->Turn(now_ns);
   udp_.CountKernelDrops();
   connections_.Sweep(now_ns);
+  taps_.OnBeat(now_ns);
   BeatLater();
 }
 
 void ShardThread::Assign(AcceptedConnection connection) {
   boost::asio::post(loop_, [this, accepted = std::move(connection)]() mutable {
     connections_.Add(std::move(accepted));
+  });
+}
+
+void ShardThread::AddTap(std::shared_ptr<LineTap> tap) {
+  boost::asio::post(loop_, [this, added = std::move(tap)] { taps_.Add(added); });
+}
+
+void ShardThread::RemoveTap(std::shared_ptr<LineTap> tap) {
+  boost::asio::post(loop_, [this, removed = std::move(tap)] {
+    taps_.Remove(removed);
+    removed->OnBeat(MonotonicNs());
   });
 }
 
@@ -167,6 +180,7 @@ void ShardThread::DrainAndClose() {
   udp_.DrainAndClose(deadline_ns);
   for (const auto& listener : unixgram_) listener->DrainAndClose(deadline_ns);
   connections_.DrainAndClose(deadline_ns);
+  taps_.OnBeat(MonotonicNs());
 }
 
 void ShardThread::Join() {

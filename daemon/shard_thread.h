@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "core/shard/shard.h"
 #include "daemon/connection_counts.h"
+#include "daemon/line_tap.h"
 #include "daemon/loop.h"
 #include "daemon/receive_ring.h"
 #include "daemon/stream_connection.h"
@@ -48,6 +49,9 @@ class ShardThread {
 
   // Any thread, after Start.
   void Assign(AcceptedConnection connection);
+  // Any thread. From some batch on, and until some batch after Remove, the tap sees every line.
+  void AddTap(std::shared_ptr<LineTap> tap);
+  void RemoveTap(std::shared_ptr<LineTap> tap);
   // Any thread, once, after Start. The thread takes what the kernel has queued for it, closes its
   // sockets and ends; just before, it calls `done`.
   void Stop(std::function<void()> done);
@@ -69,6 +73,7 @@ class ShardThread {
   WaitPool waits_;  // outlives the loop
   Loop loop_;
   LoopTimer heartbeat_;
+  LineTaps taps_;
   std::unique_ptr<ReceiveRing> udp_ring_;
   std::unique_ptr<ReceiveRing> unix_ring_;
   UdpListener udp_;

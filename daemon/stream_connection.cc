@@ -64,11 +64,13 @@ struct StreamConnections::Connection {
   bool read_since_sweep = false;
 };
 
-StreamConnections::StreamConnections(Loop* loop, WaitPool* waits, Shard* shard, ReceiveRing* ring,
-                                     ConnectionCounts* counts, int64_t idle_timeout_ns)
+StreamConnections::StreamConnections(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* taps,
+                                     ReceiveRing* ring, ConnectionCounts* counts,
+                                     int64_t idle_timeout_ns)
     : loop_(loop),
       waits_(waits),
       shard_(shard),
+      taps_(taps),
       ring_(ring),
       counts_(counts),
       idle_timeout_ns_(idle_timeout_ns),
@@ -128,7 +130,7 @@ StreamConnections::Outcome StreamConnections::OnBytes(Connection* connection, si
   shard_->BeginBatch(now_ns);
   const FrameError error =
       framer->Feed(read_buffer_.data(), size, [&](char* unit_untrusted, size_t unit_size) {
-        shard_->Apply(connection->source, unit_untrusted, unit_size);
+        Apply(connection->source, unit_untrusted, unit_size);
       });
   shard_->EndBatch();
   if (error != FrameError::kNone) {
@@ -144,12 +146,16 @@ StreamConnections::Outcome StreamConnections::OnBytes(Connection* connection, si
 
 StreamConnections::Outcome StreamConnections::OnEnd(Connection* connection) {
   shard_->BeginBatch(MonotonicNs());
-  connection->framer->Finish([&](char* unit_untrusted, size_t size) {
-    shard_->Apply(connection->source, unit_untrusted, size);
-  });
+  connection->framer->Finish(
+      [&](char* unit_untrusted, size_t size) { Apply(connection->source, unit_untrusted, size); });
   shard_->EndBatch();
   return Close(connection, reason_of_end_, connection->framer->has_partial(),
                DropReason::kTruncated);
+}
+
+void StreamConnections::Apply(Source source, char* unit_untrusted, size_t size) {
+  taps_->OnLines(source, unit_untrusted, size);
+  shard_->Apply(source, unit_untrusted, size);
 }
 
 StreamConnections::Outcome StreamConnections::ReadPackets(Connection* connection) {
@@ -161,7 +167,7 @@ StreamConnections::Outcome StreamConnections::ReadPackets(Connection* connection
   int packets = count;
   while (packets > 0 && ring_->message(packets - 1).size == 0) --packets;
   const bool ended = packets < count && SeqpacketEnded(fd);
-  ApplyBatch(*ring_, ended ? packets : count, connection->source, shard_);
+  ApplyBatch(*ring_, ended ? packets : count, connection->source, shard_, taps_);
   if (ended) return Close(connection, reason_of_end_, false, DropReason::kTruncated);
   return count < ring_->capacity() ? Outcome::kEmptied : Outcome::kMore;
 }

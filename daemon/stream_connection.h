@@ -14,6 +14,7 @@
 #include "core/shard/shard.h"
 #include "core/wire/frame.h"
 #include "daemon/connection_counts.h"
+#include "daemon/line_tap.h"
 #include "daemon/loop.h"
 #include "daemon/receive_ring.h"
 #include "daemon/unique_fd.h"
@@ -68,7 +69,7 @@ class StreamConnections {
  public:
   // `ring` takes seqpackets; null if there can be none. A frame or line that was begun and is not
   // complete after `idle_timeout_ns` ends its connection.
-  StreamConnections(Loop* loop, WaitPool* waits, Shard* shard, ReceiveRing* ring,
+  StreamConnections(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* taps, ReceiveRing* ring,
                     ConnectionCounts* counts, int64_t idle_timeout_ns);
   ~StreamConnections();
   StreamConnections(const StreamConnections&) = delete;
@@ -94,12 +95,14 @@ class StreamConnections {
   Outcome ReadPackets(Connection* connection);
   Outcome OnBytes(Connection* connection, size_t size);
   Outcome OnEnd(Connection* connection);
+  void Apply(Source source, char* unit_untrusted, size_t size);
   // Ends a connection; what it had begun is dropped as `lost`, unless nothing was.
   Outcome Close(Connection* connection, CloseReason reason, bool lost_a_unit, DropReason lost);
 
   Loop* const loop_;
   WaitPool* const waits_;
   Shard* const shard_;
+  LineTaps* const taps_;
   ReceiveRing* const ring_;
   ConnectionCounts* const counts_;
   const int64_t idle_timeout_ns_;

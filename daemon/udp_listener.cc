@@ -93,8 +93,9 @@ absl::StatusOr<UdpGroup> OpenUdpGroup(const SocketAddress& address, int count,
   return group;
 }
 
-UdpListener::UdpListener(Loop* loop, WaitPool* waits, Shard* shard, ReceiveRing* ring)
-    : waits_(waits), shard_(shard), ring_(ring), watched_(*loop) {}
+UdpListener::UdpListener(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* taps,
+                         ReceiveRing* ring)
+    : waits_(waits), shard_(shard), taps_(taps), ring_(ring), watched_(*loop) {}
 
 absl::Status UdpListener::Add(UniqueFd fd, int receive_buffer_bytes, Source source) {
   if (!watched_.is_open()) watched_.assign(::epoll_create1(EPOLL_CLOEXEC));
@@ -165,7 +166,7 @@ bool UdpListener::DrainSocket(Socket* socket, NapPolicy::Drain* drain) {
   for (int batch = 0; batch < kMaxBatchesPerTurn; ++batch) {
     const int count = ring_->Receive(socket->fd.get());
     if (count <= 0) return batch > 0;
-    ApplyBatch(*ring_, count, socket->source, shard_);
+    ApplyBatch(*ring_, count, socket->source, shard_, taps_);
     if (count < ring_->capacity()) return true;
     // Only now it is worth to ask how much there is: less than a batch is little in any buffer that
     // we nap with.
@@ -207,7 +208,7 @@ void UdpListener::DrainAndClose(int64_t deadline_ns) {
   for (Socket& socket : sockets_) {
     int count = 0;
     while (MonotonicNs() < deadline_ns && (count = ring_->Receive(socket.fd.get())) > 0) {
-      ApplyBatch(*ring_, count, socket.source, shard_);
+      ApplyBatch(*ring_, count, socket.source, shard_, taps_);
     }
     ReadMemInfo(&socket);
   }

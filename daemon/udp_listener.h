@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "core/shard/shard.h"
 #include "daemon/address.h"
+#include "daemon/line_tap.h"
 #include "daemon/loop.h"
 #include "daemon/nap_policy.h"
 #include "daemon/receive_ring.h"
@@ -43,7 +44,7 @@ absl::StatusOr<UdpGroup> OpenUdpGroup(const SocketAddress& address, int count,
 // Ownership: the shard's thread, once the loop runs. What the constructor takes outlives it.
 class UdpListener {
  public:
-  UdpListener(Loop* loop, WaitPool* waits, Shard* shard, ReceiveRing* ring);
+  UdpListener(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* taps, ReceiveRing* ring);
   UdpListener(const UdpListener&) = delete;
   UdpListener& operator=(const UdpListener&) = delete;
 
@@ -83,6 +84,7 @@ class UdpListener {
 
   WaitPool* const waits_;
   Shard* const shard_;
+  LineTaps* const taps_;
   ReceiveRing* const ring_;
   LoopDescriptor watched_;  // the epoll set
   std::vector<Socket> sockets_;

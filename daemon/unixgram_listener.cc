@@ -11,9 +11,14 @@ constexpr int kMaxBatchesPerTurn = 16;
 
 }  // namespace
 
-UnixgramListener::UnixgramListener(Loop* loop, WaitPool* waits, Shard* shard, ReceiveRing* ring,
-                                   UniqueFd fd, Source source)
-    : waits_(waits), shard_(shard), ring_(ring), socket_(*loop, fd.release()), source_(source) {}
+UnixgramListener::UnixgramListener(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* taps,
+                                   ReceiveRing* ring, UniqueFd fd, Source source)
+    : waits_(waits),
+      shard_(shard),
+      taps_(taps),
+      ring_(ring),
+      socket_(*loop, fd.release()),
+      source_(source) {}
 
 void UnixgramListener::Wait() {
   const auto on_readable = [this](const boost::system::error_code& error) {
@@ -28,7 +33,7 @@ void UnixgramListener::Turn() {
   for (int batch = 0; batch < kMaxBatchesPerTurn; ++batch) {
     const int count = ring_->Receive(socket_.native_handle());
     if (count <= 0) return Wait();
-    ApplyBatch(*ring_, count, source_, shard_);
+    ApplyBatch(*ring_, count, source_, shard_, taps_);
   }
   Wait();  // is over at once, after everybody else had a turn
 }
@@ -38,7 +43,7 @@ void UnixgramListener::DrainAndClose(int64_t deadline_ns) {
   ::shutdown(socket_.native_handle(), SHUT_RD);  // senders get an error; what is queued stays
   int count = 0;
   while (MonotonicNs() < deadline_ns && (count = ring_->Receive(socket_.native_handle())) > 0) {
-    ApplyBatch(*ring_, count, source_, shard_);
+    ApplyBatch(*ring_, count, source_, shard_, taps_);
   }
   socket_.close();
 }

@@ -28,8 +28,8 @@ inline constexpr int kUnixMessages = 32;
 // outlives it.
 class UnixgramListener {
  public:
-  UnixgramListener(Loop* loop, WaitPool* waits, Shard* shard, ReceiveRing* ring, UniqueFd fd,
-                   Source source);
+  UnixgramListener(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* taps, ReceiveRing* ring,
+                   UniqueFd fd, Source source);
   UnixgramListener(const UnixgramListener&) = delete;
   UnixgramListener& operator=(const UnixgramListener&) = delete;
 
@@ -44,6 +44,7 @@ class UnixgramListener {
 
   WaitPool* const waits_;
   Shard* const shard_;
+  LineTaps* const taps_;
   ReceiveRing* const ring_;
   LoopDescriptor socket_;
   const Source source_;

@@ -15,12 +15,14 @@
 #include <cstring>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "daemon/address.h"
 #include "daemon/clock.h"
 #include "daemon/exit_code.h"
@@ -124,6 +126,12 @@ class Host {
     for (const auto& open : counts_.open) sum += open.load();
     return sum;
   }
+  void AddTap(const std::shared_ptr<LineTap>& tap) {
+    for (const auto& thread : shards_->threads()) thread->AddTap(tap);
+  }
+  void RemoveTap(const std::shared_ptr<LineTap>& tap) {
+    for (const auto& thread : shards_->threads()) thread->RemoveTap(tap);
+  }
   uint64_t accept_pauses() const { return counts_.accept_pauses.load(); }
   const std::string& address(size_t i = 0) const { return listeners_->bound()[i].address; }
 
@@ -135,6 +143,34 @@ class Host {
   std::unique_ptr<ListenerSet> listeners_;
   std::unique_ptr<ShardSet> shards_;
   std::thread thread_;
+};
+
+// Keeps what it sees, of each listener, with "|" between calls.
+class RecordingTap final : public LineTap {
+ public:
+  void OnLines(Source source, std::string_view lines_untrusted) override {
+    const absl::MutexLock lock(&mu_);
+    absl::StrAppend(&seen_[source.listener], std::string(lines_untrusted), "|");
+  }
+  void OnBeat(int64_t) override {
+    const absl::MutexLock lock(&mu_);
+    ++beats_;
+  }
+
+  std::string seen(uint16_t listener) const {
+    const absl::MutexLock lock(&mu_);
+    const auto found = seen_.find(listener);
+    return found == seen_.end() ? "" : found->second;
+  }
+  int beats() const {
+    const absl::MutexLock lock(&mu_);
+    return beats_;
+  }
+
+ private:
+  mutable absl::Mutex mu_;
+  std::map<uint16_t, std::string> seen_;
+  int beats_ = 0;
 };
 
 class ListenerTest : public ::testing::Test {
@@ -383,6 +419,46 @@ TEST_F(ListenerTest, ATcpLineOverTheLimitEndsItsConnection) {
   EXPECT_EQ(host.account().applied, 1u);
   EXPECT_EQ(host.closed(CloseReason::kLineTooLong), 1u);
   EXPECT_EQ(host.dropped(DropReason::kTooLong), 1u);
+}
+
+TEST_F(ListenerTest, TapsSeeEveryLineAsItCame) {
+  options_.udp = {"127.0.0.1:0"};
+  options_.tcp = {"127.0.0.1:0"};
+  options_.unixgram = {path_ + "1"};
+  options_.unixstream = {path_ + "2"};
+  options_.unixseqpacket = {path_};
+  Host host(options_);
+  const auto first = std::make_shared<RecordingTap>();
+  const auto second = std::make_shared<RecordingTap>();
+  host.AddTap(first);
+  host.AddTap(second);
+  Send(ConnectTo(host.address(0), SOCK_DGRAM), "a|1\n\nbad");
+  const UniqueFd tcp = ConnectTo(host.address(1), SOCK_STREAM);
+  Send(tcp, "whole:1|c\r\npie");
+  ASSERT_TRUE(Eventually([&] { return first->seen(1) == "whole:1|c\r\n|"; }));
+  Send(tcp, "ces\nlast");
+  ASSERT_TRUE(Eventually([&] { return first->seen(1) == "whole:1|c\r\n|pieces|"; }));
+  const UniqueFd packets = ConnectToPath(SOCK_SEQPACKET);
+  Send(packets, "packet");
+  ASSERT_TRUE(Eventually([&] { return second->seen(4) == "packet|"; }));
+  host.RemoveTap(second);
+  Send(packets, "later");
+  host.Stop();
+  EXPECT_EQ(first->seen(0), "a|1\n\nbad|");
+  EXPECT_EQ(first->seen(1), "whole:1|c\r\n|pieces|");  // nobody ended the last one
+  EXPECT_EQ(first->seen(4), "packet|later|");
+  EXPECT_EQ(second->seen(0), first->seen(0));
+  EXPECT_EQ(second->seen(1), first->seen(1));
+  EXPECT_GE(first->beats(), 2);  // at the end of each shard
+}
+
+TEST_F(ListenerTest, ATapSeesNoCutLine) {
+  LineTaps taps;
+  const auto tap = std::make_shared<RecordingTap>();
+  taps.Add(tap);
+  taps.OnTruncated({}, "a:1|c\nb:1", 9);
+  taps.OnTruncated({}, "c:1", 3);
+  EXPECT_EQ(tap->seen(0), "a:1|c\n||");
 }
 
 TEST_F(ListenerTest, SeqpacketsAreDatagramsAndAnEmptyOneIsNoEnd) {
