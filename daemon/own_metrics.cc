@@ -127,6 +127,13 @@ class LedgerMetrics : public prometheus::Collectable {
       repaired.Add(totals.repaired[i], {ToLabel("reason", kRepairReasonNames[i])});
     }
     repaired.MoveTo(families);
+    FamilyBuilder events =
+        CounterFamily("tallyd_received_events_total",
+                      "Events and service checks that were recognised; they are no samples.");
+    for (size_t i = 0; i < kEventKinds; ++i) {
+      events.Add(totals.events[i], {ToLabel("kind", kEventKindNames[i])});
+    }
+    events.MoveTo(families);
   }
 
   void CollectShards(const LedgerTotals& totals, std::vector<MetricFamily>* families) const {
@@ -255,6 +262,7 @@ void AddLedger(const Ledger& ledger, LedgerTotals* totals) {
   totals->folded += ledger.folded.Get();
   for (size_t i = 0; i < kDropReasons; ++i) totals->dropped[i] += ledger.dropped[i].Get();
   for (size_t i = 0; i < kRepairReasons; ++i) totals->repaired[i] += ledger.repaired[i].Get();
+  for (size_t i = 0; i < kEventKinds; ++i) totals->events[i] += ledger.events[i].Get();
   totals->live_slots += ledger.live_series.Get();
   totals->retired_slots += ledger.retired_slots.Get();
   totals->keys += ledger.keys.Get();

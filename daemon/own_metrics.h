@@ -57,6 +57,7 @@ struct LedgerTotals {
   uint64_t all_dropped = 0;
   std::array<uint64_t, kDropReasons> dropped{};
   std::array<uint64_t, kRepairReasons> repaired{};
+  std::array<uint64_t, kEventKinds> events{};
   uint64_t live_slots = 0;
   uint64_t retired_slots = 0;
   uint64_t keys = 0;

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/wire/event.h"
 #include "core/wire/reason.h"
 
 namespace tallyd {
@@ -48,10 +49,11 @@ struct Ledger {
   LedgerCount folded;
   std::array<LedgerCount, kDropReasons> dropped;
   std::array<LedgerCount, kRepairReasons> repaired;
-  LedgerCount live_series;    // slots in use
-  LedgerCount retired_slots;  // slots waiting until the merger has passed
-  LedgerCount keys;           // entries of the key table
-  LedgerCount key_bytes;      // memory of the keys
+  std::array<LedgerCount, kEventKinds> events;  // well-formed ones; they are no samples
+  LedgerCount live_series;                      // slots in use
+  LedgerCount retired_slots;                    // slots waiting until the merger has passed
+  LedgerCount keys;                             // entries of the key table
+  LedgerCount key_bytes;                        // memory of the keys
   LedgerCount batches;
 
   LedgerCount& Dropped(DropReason reason) { return dropped[static_cast<size_t>(reason)]; }

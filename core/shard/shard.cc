@@ -86,6 +86,7 @@ class Shard::Impl : public SampleSink {
     ++samples_;
     pipeline_.CountDrop(reason);
   }
+  void OnEvent(EventKind kind) override { ledger_.events[static_cast<size_t>(kind)].Add(1); }
 
   Ledger& ledger() { return ledger_; }
   ShardMemory& memory() { return *memory_; }

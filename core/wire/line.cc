@@ -1,5 +1,6 @@
 #include "core/wire/line.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -49,12 +50,33 @@ bool ReadValue(std::string_view value, std::optional<SampleType> type, Sample* s
   return true;
 }
 
-// The sections whose colon belongs to them rather than starting another sample.
-bool KeepsColon(std::string_view opening) {
-  return opening == "c" || opening == "e" || opening == "card";
+bool StartsWith(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
 }
 
-// Where the first sample of `samples` ends: at a colon, except one that stands in a section, which
+// Whether a sample stands at the start of `text`: value, bar, type.
+bool OpensSample(std::string_view text) {
+  const std::string_view sample = text.substr(0, text.find(':'));
+  const size_t bar = sample.find('|');
+  if (bar == kNone) return false;
+  const std::optional<SampleType> type = TypeIn(sample.substr(bar + 1));
+  Sample unused;
+  return type && ReadValue(sample.substr(0, bar), type, &unused);
+}
+
+// Whether a colon belongs to the section that it stands in rather than starting another sample.
+// `opening` is the section up to the colon, `after` the text behind it. Sections that nobody knows
+// yet will have an opening and a colon too, so only what reads as a sample ends one.
+bool KeepsColon(std::string_view opening, std::string_view after) {
+  if (opening == "c" || opening == "e" || opening == "card") return true;
+  if (opening.empty() || opening[0] == '@' || opening[0] == 'T') return false;
+  for (const std::string_view known : {"c:", "e:", "card:"}) {
+    if (StartsWith(opening, known)) return false;
+  }
+  return !OpensSample(after);
+}
+
+// Where the first sample of `samples` ends: at a colon, except one that belongs to a section, which
 // can only be the third part of a sample or a later one.
 size_t EndOfSample(std::string_view samples) {
   size_t part_start = 0;
@@ -64,8 +86,8 @@ size_t EndOfSample(std::string_view samples) {
       part_start = i + 1;
       ++parts;
     } else if (samples[i] == ':') {
-      const bool in_section = parts >= 3 && KeepsColon(samples.substr(part_start, i - part_start));
-      if (!in_section) return i;
+      const std::string_view opening = samples.substr(part_start, i - part_start);
+      if (parts < 3 || !KeepsColon(opening, samples.substr(i + 1))) return i;
     }
   }
   return samples.size();
@@ -82,9 +104,13 @@ struct LineParser::Sections {
   double earlier_rates = 1;  // of repeated rates all but the last: a counter is divided by each
 };
 
-LineParser::LineParser(size_t max_line_bytes) : max_line_bytes_(max_line_bytes) {
-  scratch_.reserve(max_line_bytes + kReadPadding);
+LineParser::LineParser(LineOptions options) : options_(options) {
+  options_.max_line_bytes = std::min(options_.max_line_bytes, kMaxLineBytes);
+  scratch_.reserve(options_.max_line_bytes + kReadPadding);
 }
+
+LineParser::LineParser(size_t max_line_bytes)
+    : LineParser(LineOptions{.max_line_bytes = max_line_bytes, .tags = {}}) {}
 
 bool LineParser::Parse(std::string_view line, SampleSink* sink) {
   scratch_.clear();
@@ -93,24 +119,37 @@ bool LineParser::Parse(std::string_view line, SampleSink* sink) {
   continues_ = false;
   if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
   if (line.empty()) return false;
-  if (line.size() > max_line_bytes_) {
+  if (line.size() > options_.max_line_bytes) {
     sink->OnDrop(DropReason::kTooLong);
-    return false;
+  } else if (const std::optional<EventKind> kind = OpeningKind(line)) {
+    if (IsWellFormed(*kind, line)) {
+      sink->OnEvent(*kind);
+    } else {
+      sink->OnDrop(DropReason::kBadEvent);
+    }
+  } else {
+    ParseMetric(line, sink);
   }
-  const size_t colon = line.find(':');
-  if (colon == kNone || colon == 0 || line.find('|', colon) == kNone || !IsUtf8(line)) {
-    sink->OnDrop(DropReason::kMalformedLine);
-    return false;
-  }
-  ParseSamples(line.substr(0, colon), line.substr(colon + 1), sink);
   return scratch_used_;
 }
 
+void LineParser::ParseMetric(std::string_view line, SampleSink* sink) {
+  const size_t colon = line.find(':');
+  if (colon == kNone || colon == 0 || line.find('|', colon) == kNone || !IsUtf8(line)) {
+    return sink->OnDrop(DropReason::kMalformedLine);
+  }
+  ParseSamples(line.substr(0, colon), line.substr(colon + 1), sink);
+}
+
 void LineParser::ParseSamples(std::string_view name, std::string_view rest, SampleSink* sink) {
+  const bool has_tag_section = rest.find("|#") != kNone;
+  if (has_tag_section && HasGoodNameTag(name, options_.tags)) {
+    return sink->OnDrop(DropReason::kMixedTagDialects);
+  }
   const size_t bar = rest.find('|');
   if (rest.substr(0, bar).find(':') != kNone) return ParsePacked(name, rest, bar, sink);
   // Tag values may hold colons: with a tag section the line is one sample.
-  if (rest.find("|#") != kNone) return ParseOne(name, rest, sink);
+  if (has_tag_section) return ParseOne(name, rest, sink);
   while (true) {
     const size_t end = EndOfSample(rest);
     ParseOne(name, rest.substr(0, end), sink);

@@ -66,20 +66,47 @@ TEST(OwnMetricsTest, EveryReasonIsThereFromTheStart) {
   }
 }
 
+TEST(OwnMetricsTest, EventsAreCountedByKindAndAreNoSamples) {
+  Aggregation aggregation;
+  const std::string event = "tallyd_received_events_total{kind=\"event\"}";
+  const std::string check = "tallyd_received_events_total{kind=\"service_check\"}";
+  auto samples = Samples(aggregation.own_metrics());
+  EXPECT_EQ(samples.at(event), "0");
+  EXPECT_EQ(samples.at(check), "0");
+
+  aggregation.Send("_e{1,2}:a|bc\n_sc|db|0\n_e{5,1}:a|b\na:1|c");
+  aggregation.Send("_e{1,0}:5|", 1);
+  samples = Samples(aggregation.own_metrics());
+  EXPECT_EQ(samples.at(event), "2");
+  EXPECT_EQ(samples.at(check), "1");
+  EXPECT_EQ(samples.at("tallyd_received_samples_total{listener=\"udp:127.0.0.1:8125\"}"), "2");
+  EXPECT_EQ(samples.at("tallyd_applied_samples_total"), "1");
+  EXPECT_EQ(samples.at("tallyd_dropped_samples_total{reason=\"bad_event\"}"), "1");
+}
+
 TEST(OwnMetricsTest, TheNamesOfTheContractAreThere) {
   Aggregation aggregation;
   const OwnMetrics::Text text = aggregation.own_metrics().Render(TextFormat::kPrometheus004);
-  for (const char* name :
-       {"tallyd_received_datagrams_total counter", "tallyd_received_bytes_total counter",
-        "tallyd_received_samples_total counter", "tallyd_applied_samples_total counter",
-        "tallyd_dropped_samples_total counter", "tallyd_repaired_total counter",
-        "tallyd_folded_samples_total counter", "tallyd_kernel_dropped_datagrams_total counter",
-        "tallyd_truncated_datagrams_total counter", "tallyd_series gauge",
-        "tallyd_series_limit gauge", "tallyd_merge_duration_seconds histogram",
-        "tallyd_snapshot_age_seconds gauge", "tallyd_scrape_duration_seconds histogram",
-        "tallyd_config_last_reload_successful gauge", "tallyd_build_info gauge",
-        "tallyd_receive_buffer_bytes gauge", "tallyd_receive_buffer_asked_bytes gauge",
-        "tallyd_refused_scrapes_total counter"}) {
+  for (const char* name : {"tallyd_received_datagrams_total counter",
+                           "tallyd_received_bytes_total counter",
+                           "tallyd_received_samples_total counter",
+                           "tallyd_applied_samples_total counter",
+                           "tallyd_dropped_samples_total counter",
+                           "tallyd_repaired_total counter",
+                           "tallyd_folded_samples_total counter",
+                           "tallyd_received_events_total counter",
+                           "tallyd_kernel_dropped_datagrams_total counter",
+                           "tallyd_truncated_datagrams_total counter",
+                           "tallyd_series gauge",
+                           "tallyd_series_limit gauge",
+                           "tallyd_merge_duration_seconds histogram",
+                           "tallyd_snapshot_age_seconds gauge",
+                           "tallyd_scrape_duration_seconds histogram",
+                           "tallyd_config_last_reload_successful gauge",
+                           "tallyd_build_info gauge",
+                           "tallyd_receive_buffer_bytes gauge",
+                           "tallyd_receive_buffer_asked_bytes gauge",
+                           "tallyd_refused_scrapes_total counter"}) {
     EXPECT_THAT(text.tallyd, HasSubstr(std::string("\n# TYPE ") + name + "\n"));
   }
   for (const char* name :

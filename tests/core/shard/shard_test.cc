@@ -113,6 +113,16 @@ TEST_F(ShardTest, ABadLineCostsOnlyItself) {
   ExpectBalanced();
 }
 
+TEST_F(ShardTest, EventsAreNoSamples) {
+  Send("_e{1,1}:5|c\n_sc|db|0\na:1|c\n_sc|db|0|m:x\n_e{9,9}:5|c\n_sc|:1|c");
+  EXPECT_EQ(ledger().events[static_cast<size_t>(EventKind::kEvent)].Get(), 1u);
+  EXPECT_EQ(ledger().events[static_cast<size_t>(EventKind::kServiceCheck)].Get(), 2u);
+  EXPECT_EQ(Received(), 3u);
+  EXPECT_EQ(Applied(), 1u);
+  EXPECT_EQ(Dropped(DropReason::kBadEvent), 2u);
+  ExpectBalanced();
+}
+
 TEST_F(ShardTest, EachValueOfALineIsASample) {
   Send("a:1:2:x:4|c\nb:1|c:2|c:3|q");
   EXPECT_EQ(Received(), 7u);

@@ -48,8 +48,8 @@ class Recorder : public SampleSink {
   std::vector<std::string> seen;
 };
 
-std::vector<std::string> Parse(std::string_view line) {
-  LineParser parser;
+std::vector<std::string> Parse(std::string_view line, const LineOptions& options = {}) {
+  LineParser parser(options);
   Recorder recorder;
   parser.Parse(line, &recorder);
   return recorder.seen;
@@ -128,6 +128,83 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"a:x|q", {"bad_value"}}, Case{"a:1|", {"bad_type"}},
                       Case{"a:x|c|", {"bad_value"}}));
 
+// A colon in a section that is known to have one, or in one that nobody knows, starts no sample.
+INSTANTIATE_TEST_SUITE_P(
+    SectionsWithColons, LineTable,
+    ::testing::Values(
+        Case{"a:1|c|c:id", {"c a{|c:id}=1i1"}},
+        Case{"a:1|c|c:id|@0.5", {"c a{|c:id}=1i1@0.500000"}},
+        Case{"a:1|c|e:it-false,cn-x|c:in-7|card:low|T1656581400", {"c a{|c:in-7}=1i1 unknown3"}},
+        Case{"a:1|c|z:new", {"c a=1i1 unknown1"}}, Case{"a:1|c|zz:1:2|T1", {"c a=1i1 unknown2"}},
+        Case{"a:1|c|cards:x", {"c a=1i1 unknown1"}}, Case{"a:1|c|C:id", {"c a=1i1 unknown1"}},
+        Case{"a:1:2|c|c:id", {"c a{|c:id}=1i1", "c a{|c:id}=2i2"}},
+        Case{"a:1|c|zz:2|c", {"c a=1i1 unknown1", "c a=2i2"}},
+        Case{"a:1|c|zz:joe|s", {"c a=1i1 unknown1", "s a=joe"}},
+        Case{"a:1|c|zz:x|c", {"c a=1i1 unknown2"}},
+        Case{"a:1|c|T12:2|c", {"c a=1i1 unknown1", "c a=2i2"}},
+        Case{"a:1|c|T12:x|c", {"c a=1i1 unknown1", "bad_value"}},
+        Case{"a:1|c|@0.5:x|c", {"c a=1i1@0.500000", "bad_value"}},
+        Case{"a:1|c|e:x:2|c", {"c a=1i1 unknown1", "c a=2i2"}},
+        Case{"a:1|c|card:low:2|c|card:x", {"c a=1i1 unknown1", "c a=2i2 unknown1"}},
+        Case{"a:1|cc:2|c", {"bad_type", "c a=2i2"}},
+        Case{"a:1|c:id", {"c a=1i1", "malformed_sample"}},
+        Case{"a:1|c|card:", {"c a=1i1 unknown1"}}, Case{"a:1|c|e:", {"c a=1i1 unknown1"}},
+        Case{"a:1|c|c:|c:x", {"bad_container_id"}},
+        Case{"a:1|c|#k:v|e:x|card:y|z:1", {"c a{k:v}=1i1 unknown3"}}));
+
+// The name is kept as it was sent; only a line with good tags in it and a tag section is refused.
+INSTANTIATE_TEST_SUITE_P(
+    NameTags, LineTable,
+    ::testing::Values(
+        Case{"a,b=c:1|c", {"c a,b=c=1i1"}}, Case{"a#b=c:1|c|@0.5", {"c a#b=c=1i1@0.500000"}},
+        Case{"a[b=c]d:1|c", {"c a[b=c]d=1i1"}}, Case{"a]b[:1|c", {"c a]b[=1i1"}},
+        Case{"a,b=c:1:2|ms", {"ms a,b=c=1i1", "ms a,b=c=2i2"}},
+        Case{"a,b=c:1|c:2|g", {"c a,b=c=1i1", "g a,b=c=2i2"}},
+        Case{"a,b=c:1|c|c:id", {"c a,b=c{|c:id}=1i1"}}, Case{"#b=c:1|c", {"c #b=c=1i1"}},
+        Case{"a,b=c:1|c|#k:v", {"mixed_tag_dialects"}}, Case{"a#b=c:1|c|#", {"mixed_tag_dialects"}},
+        Case{"a[b=c]:1|c|@0.5|#k:v", {"mixed_tag_dialects"}},
+        Case{"#b=c:1|c|#k:v", {"mixed_tag_dialects"}}, Case{"a,b=c:x|q|#", {"mixed_tag_dialects"}},
+        Case{"a,b=c:1:2:3|q|#k:v", {"mixed_tag_dialects"}},
+        Case{"a,b=c:1|c:2|g|#k:v", {"mixed_tag_dialects"}},
+        Case{"a,b=c:|#", {"mixed_tag_dialects"}},
+        Case{"a,b=c:1|s|c:x|#k:v", {"mixed_tag_dialects"}},
+        // Without a good label in the name both are read.
+        Case{"a,b:1|c|#k:v", {"c a,b{k:v}=1i1"}}, Case{"a[b=c:1|c|#k:v", {"c a[b=c{k:v}=1i1"}},
+        Case{"a,:1|c|#", {"c a,=1i1"}}, Case{"a]b=c[:1|c|#k:v", {"c a]b=c[{k:v}=1i1"}},
+        Case{"a,b=c\xff:1|c|#k:v", {"malformed_line"}}));
+
+TEST(LineTest, DialectsThatAreOffDoNotMix) {
+  LineOptions options;
+  options.tags = {.dogstatsd = true, .influxdb = false, .librato = true, .signalfx = false};
+  EXPECT_THAT(Parse("a,b=c:1|c|#k:v", options), ElementsAre("c a,b=c{k:v}=1i1"));
+  EXPECT_THAT(Parse("a[b=c]:1|c|#k:v", options), ElementsAre("c a[b=c]{k:v}=1i1"));
+  EXPECT_THAT(Parse("a#b=c:1|c|#k:v", options), ElementsAre("mixed_tag_dialects"));
+}
+
+TEST(LineTest, ATagSectionKeepsALineOneSampleWhoeverReadsIt) {
+  LineOptions options;
+  options.tags.dogstatsd = false;
+  EXPECT_THAT(Parse("a:1|c|#k:v:2|c", options), ElementsAre("c a{k:v:2}=1i1 unknown1"));
+  EXPECT_THAT(Parse("a,b=c:1|c|#k:v", options), ElementsAre("mixed_tag_dialects"));
+}
+
+TEST(LineTest, NamesMayHoldAnythingButAColonAndALineEnd) {
+  for (int byte = 0; byte < 128; ++byte) {
+    if (byte == ':' || byte == '\n') continue;
+    const std::string name = std::string("a") + static_cast<char>(byte) + "b";
+    EXPECT_THAT(Parse(name + ":1|c"), ElementsAre("c " + name + "=1i1"));
+  }
+  EXPECT_THAT(Parse(std::string("\0:1|c", 5)), ElementsAre(std::string("c \0=1i1", 7)));
+}
+
+TEST(LineTest, OneCarriageReturnIsNoPartOfTheLine) {
+  EXPECT_THAT(Parse("a:1|c\r\r"), ElementsAre("bad_type"));
+  EXPECT_THAT(Parse("a:1|c|#k:v\r"), ElementsAre("c a{k:v}=1i1"));
+  EXPECT_THAT(Parse("a:1|c|#k:v\r\r"), ElementsAre("c a{k:v\r}=1i1"));
+  EXPECT_THAT(Parse("a:x|s\r"), ElementsAre("s a=x"));
+  EXPECT_THAT(Parse("a:1|c|\r"), ElementsAre("malformed_sample"));
+}
+
 TEST(LineTest, NanIsAGauge) {
   LineParser parser;
   Recorder recorder;
@@ -160,6 +237,32 @@ TEST(LineTest, LongLinesAreOneSample) {
   EXPECT_THAT(Parse(std::string(65'532, 'a') + ":1|c"), ElementsAre("too_long"));
   EXPECT_EQ(Parse(std::string(65'531, 'a') + ":1|c").size(), 1u);
   EXPECT_NE(Parse(std::string(65'531, 'a') + ":1|c")[0], "too_long");
+}
+
+TEST(LineTest, TheLimitCountsTheLineWithoutItsEnd) {
+  LineOptions options;
+  options.max_line_bytes = 5;
+  EXPECT_THAT(Parse("a:1|c", options), ElementsAre("c a=1i1"));
+  EXPECT_THAT(Parse("a:1|c\r", options), ElementsAre("c a=1i1"));
+  EXPECT_THAT(Parse("a:12|c", options), ElementsAre("too_long"));
+  EXPECT_THAT(Parse(std::string(100'000, 'x'), LineOptions{.max_line_bytes = 1 << 20, .tags = {}}),
+              ElementsAre("too_long"))
+      << "sizes of names are kept in 16 bits";
+}
+
+TEST(LineTest, SectionsHaveNoLimitInNumber) {
+  std::string line = "a:1|c";
+  for (int i = 0; i < 2'000; ++i) line += "|T1";
+  EXPECT_THAT(Parse(line + "|@0.5"), ElementsAre("c a=1i1@0.500000 unknown2000"));
+}
+
+TEST(LineTest, TheFastParserLeavesEmptyTagSectionsToTheRule) {
+  Sample sample;
+  for (const std::string line : {"a,b=c:1|c|#", "a:1|c|#\r", "a:1|c|@0.5|#"}) {
+    EXPECT_EQ(ParseLineFast((line + "\n" + std::string(kReadPadding, 'x')).data(), &sample),
+              nullptr)
+        << line;
+  }
 }
 
 // The fast parser may decline a line, but never read it differently.

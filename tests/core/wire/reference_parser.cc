@@ -1,5 +1,6 @@
 #include "tests/core/wire/reference_parser.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <cstdint>
@@ -138,6 +139,71 @@ bool IsKnownType(const std::string& type) {
   return false;
 }
 
+// The name's tag list, if `dialects` see one: what stands between the first brackets, or after the
+// first "#" or ",". A lone bracket hides the others.
+std::string NameTagList(const std::string& name, const TagDialects& dialects) {
+  const size_t open = name.find('[');
+  const size_t close = name.find(']');
+  if (dialects.signalfx && (open != std::string::npos || close != std::string::npos)) {
+    const bool pair = open != std::string::npos && close != std::string::npos && open < close;
+    return pair ? name.substr(open + 1, close - open - 1) : "";
+  }
+  for (size_t i = 0; i < name.size(); ++i) {
+    if ((dialects.librato && name[i] == '#') || (dialects.influxdb && name[i] == ',')) {
+      return name.substr(i + 1);
+    }
+  }
+  return "";
+}
+
+bool HasLabelInName(const std::string& name, const TagDialects& dialects) {
+  for (const std::string& tag : Split(NameTagList(name, dialects), ',')) {
+    const size_t equals = tag.find('=');
+    if (equals != std::string::npos && equals > 0 && equals + 1 < tag.size()) return true;
+  }
+  return false;
+}
+
+// A length: digits, and no more of them than a line can be long.
+std::optional<size_t> ReadLength(const std::string& text) {
+  if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos) return {};
+  const size_t start = std::min(text.find_first_not_of('0'), text.size() - 1);
+  if (text.size() - start > 9) return {};
+  return std::stoul(text.substr(start));
+}
+
+// "_e{1,2}:t|xx|..."
+bool IsEventByTheBook(const std::string& line) {
+  const size_t end = line.find("}:");
+  if (end == std::string::npos) return false;
+  const Strings lengths = Split(line.substr(3, end - 3), ',');
+  if (lengths.size() != 2) return false;
+  const auto title = ReadLength(lengths[0]);
+  const auto text = ReadLength(lengths[1]);
+  if (!title || !text || *title == 0) return false;
+  const std::string body = line.substr(end + 2);
+  const size_t whole = *title + 1 + *text;
+  if (body.size() < whole || body[*title] != '|') return false;
+  return body.size() == whole || body[whole] == '|';
+}
+
+// "_sc|name|0|..."
+bool IsServiceCheckByTheBook(const std::string& line) {
+  const Strings parts = Split(line, '|');
+  if (parts.size() < 3 || parts[1].empty()) return false;
+  return parts[2] == "0" || parts[2] == "1" || parts[2] == "2" || parts[2] == "3";
+}
+
+ReferenceSample EventOrLost(EventKind kind, const std::string& line) {
+  const bool good =
+      IsValidUtf8(line) &&
+      (kind == EventKind::kEvent ? IsEventByTheBook(line) : IsServiceCheckByTheBook(line));
+  if (!good) return Lost(DropReason::kBadEvent);
+  ReferenceSample event;
+  event.event = kind;
+  return event;
+}
+
 class Line {
  public:
   explicit Line(std::string name) : name_(std::move(name)) {}
@@ -200,20 +266,36 @@ class Line {
   std::vector<ReferenceSample> samples_;
 };
 
-// Splits at the colons that begin a new sample. A colon belongs to the third part of a sample, or
-// to a later one, if it follows that part's name "c", "e" or "card".
+// Whether the piece is "value|type" or begins so.
+bool IsSampleByTheBook(const std::string& piece) {
+  const Strings parts = Split(piece, '|');
+  if (parts.size() < 2 || !IsKnownType(parts[1])) return false;
+  double number = 0;
+  return parts[1] == "s" ? !parts[0].empty() : ReadNumberByTheBook(parts[0], &number);
+}
+
+// Whether the colon between the pieces stands in a section of the sample that has been put together
+// so far: sections begin with the third part.
+bool ColonIsOfSection(const std::string& sample, const std::string& next_piece) {
+  const Strings parts = Split(sample, '|');
+  if (parts.size() < 3 || parts.back().empty()) return false;
+  const std::string opening = Split(parts.back(), ':')[0];
+  const bool first_colon = opening == parts.back();
+  if (opening == "c" || opening == "e" || opening == "card") return first_colon;
+  if (opening[0] == '@' || opening[0] == 'T') return false;
+  return !IsSampleByTheBook(next_piece);
+}
+
+// Splits at the colons that begin a new sample.
 Strings SplitSamples(const std::string& text) {
-  Strings samples(1);
-  for (const char c : text) {
-    if (c == ':') {
-      const Strings parts = Split(samples.back(), '|');
-      const std::string& part = parts.back();
-      if (parts.size() < 3 || (part != "c" && part != "e" && part != "card")) {
-        samples.emplace_back();
-        continue;
-      }
+  const Strings pieces = Split(text, ':');
+  Strings samples = {pieces[0]};
+  for (size_t i = 1; i < pieces.size(); ++i) {
+    if (ColonIsOfSection(samples.back(), pieces[i])) {
+      samples.back() += ":" + pieces[i];
+    } else {
+      samples.push_back(pieces[i]);
     }
-    samples.back() += c;
   }
   return samples;
 }
@@ -259,39 +341,8 @@ bool AgreesOnValue(const ReferenceSample& expected, const Sample& actual) {
   return std::strtoull(digits.c_str(), nullptr, 10) == actual.integer;
 }
 
-}  // namespace
-
-bool ReadNumberByTheBook(const std::string& text, double* value) {
-  std::string rest = Lower(text);
-  if (rest == "nan") {
-    *value = std::numeric_limits<double>::quiet_NaN();
-    return true;
-  }
-  const bool negative = !rest.empty() && rest[0] == '-';
-  if (!rest.empty() && (rest[0] == '+' || rest[0] == '-')) rest.erase(0, 1);
-  if (rest == "inf" || rest == "infinity") {
-    *value = std::numeric_limits<double>::infinity();
-  } else {
-    if (!TakeOutUnderscores(&rest) || !IsUnsignedNumber(rest)) return false;
-    *value = std::strtod(rest.c_str(), nullptr);
-    if (!std::isfinite(*value)) return false;
-  }
-  if (negative) *value = -*value;
-  return true;
-}
-
-std::vector<ReferenceSample> ParseByTheBook(std::string line, size_t max_line_bytes) {
-  if (!line.empty() && line.back() == '\r') line.pop_back();
-  if (line.empty()) return {};
-  if (line.size() > max_line_bytes) return {Lost(DropReason::kTooLong)};
-  const size_t colon = line.find(':');
-  if (colon == std::string::npos || colon == 0 || !IsValidUtf8(line)) {
-    return {Lost(DropReason::kMalformedLine)};
-  }
-  const std::string name = line.substr(0, colon);
-  const std::string rest = line.substr(colon + 1);
-  if (!Contains(rest, "|")) return {Lost(DropReason::kMalformedLine)};
-
+// What stands after the name and its colon.
+std::vector<ReferenceSample> ParseSamples(const std::string& name, const std::string& rest) {
   Line samples(name);
   Strings parts = Split(rest, '|');
   if (Contains(parts[0], ":")) {
@@ -318,8 +369,54 @@ std::vector<ReferenceSample> ParseByTheBook(std::string line, size_t max_line_by
   return samples.Take();
 }
 
+}  // namespace
+
+bool ReadNumberByTheBook(const std::string& text, double* value) {
+  std::string rest = Lower(text);
+  if (rest == "nan") {
+    *value = std::numeric_limits<double>::quiet_NaN();
+    return true;
+  }
+  const bool negative = !rest.empty() && rest[0] == '-';
+  if (!rest.empty() && (rest[0] == '+' || rest[0] == '-')) rest.erase(0, 1);
+  if (rest == "inf" || rest == "infinity") {
+    *value = std::numeric_limits<double>::infinity();
+  } else {
+    if (!TakeOutUnderscores(&rest) || !IsUnsignedNumber(rest)) return false;
+    *value = std::strtod(rest.c_str(), nullptr);
+    if (!std::isfinite(*value)) return false;
+  }
+  if (negative) *value = -*value;
+  return true;
+}
+
+std::vector<ReferenceSample> ParseByTheBook(std::string line, const LineOptions& options) {
+  if (!line.empty() && line.back() == '\r') line.pop_back();
+  if (line.empty()) return {};
+  if (line.size() > options.max_line_bytes) return {Lost(DropReason::kTooLong)};
+  if (line.substr(0, 3) == "_e{") return {EventOrLost(EventKind::kEvent, line)};
+  if (line.substr(0, 4) == "_sc|") return {EventOrLost(EventKind::kServiceCheck, line)};
+  const size_t colon = line.find(':');
+  if (colon == std::string::npos || colon == 0 || !IsValidUtf8(line)) {
+    return {Lost(DropReason::kMalformedLine)};
+  }
+  const std::string name = line.substr(0, colon);
+  const std::string rest = line.substr(colon + 1);
+  if (Contains(rest, "|#") && HasLabelInName(name, options.tags)) {
+    return {Lost(DropReason::kMixedTagDialects)};
+  }
+  if (!Contains(rest, "|")) return {Lost(DropReason::kMalformedLine)};
+  std::vector<ReferenceSample> samples = ParseSamples(name, rest);
+  bool continues = false;
+  for (ReferenceSample& sample : samples) {
+    sample.continues = continues;
+    continues = continues || !sample.drop;
+  }
+  return samples;
+}
+
 bool Agrees(const ReferenceSample& expected, const Sample& actual) {
-  if (expected.drop) return false;
+  if (expected.drop || expected.event || expected.continues != actual.continues) return false;
   if (TypeByName(expected.type) != actual.type || expected.name != actual.name) return false;
   if (TagsOf(expected.label_sections) != actual.tags) return false;
   if (expected.bad_rates != actual.repairs.bad_rates) return false;
@@ -329,6 +426,55 @@ bool Agrees(const ReferenceSample& expected, const Sample& actual) {
   if (expected.type == "s") return expected.value == actual.member;
   const bool is_signed = expected.value[0] == '+' || expected.value[0] == '-';
   return is_signed == actual.is_signed && AgreesOnValue(expected, actual);
+}
+
+bool FastAgrees(const std::string& line, const LineOptions& options, const Sample& sample) {
+  std::vector<ReferenceSample> expected = ParseByTheBook(line, options);
+  if (expected.size() != 1) return false;
+  if (expected[0].drop == DropReason::kMixedTagDialects) {
+    if (sample.tags.empty() || !HasLabelInName(std::string(sample.name), options.tags)) {
+      return false;
+    }
+    LineOptions unmixed = options;
+    unmixed.tags = {.dogstatsd = true, .influxdb = false, .librato = false, .signalfx = false};
+    expected = ParseByTheBook(line, unmixed);
+    if (expected.size() != 1) return false;
+  }
+  return Agrees(expected[0], sample);
+}
+
+Comparison::Comparison(const std::string& line, const LineOptions& options)
+    : expected_(ParseByTheBook(line, options)) {}
+
+const ReferenceSample* Comparison::Next() {
+  if (seen_ < expected_.size()) return &expected_[seen_++];
+  ok_ = false;
+  return nullptr;
+}
+
+void Comparison::OnSample(const Sample& sample) {
+  const ReferenceSample* expected = Next();
+  ok_ = ok_ && Agrees(*expected, sample);
+}
+
+void Comparison::OnDrop(DropReason reason) {
+  const ReferenceSample* expected = Next();
+  ok_ = ok_ && expected->drop == reason;
+}
+
+void Comparison::OnEvent(EventKind kind) {
+  const ReferenceSample* expected = Next();
+  ok_ = ok_ && expected->event == kind;
+}
+
+size_t Comparison::drops() const {
+  return static_cast<size_t>(std::count_if(expected_.begin(), expected_.end(),
+                                           [](const auto& sample) { return !!sample.drop; }));
+}
+
+size_t Comparison::events() const {
+  return static_cast<size_t>(std::count_if(expected_.begin(), expected_.end(),
+                                           [](const auto& sample) { return !!sample.event; }));
 }
 
 }  // namespace tallyd
