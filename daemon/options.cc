@@ -15,6 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "core/shard/ledger.h"
 #include "daemon/address.h"
+#include "daemon/config_file.h"
 #include "daemon/exit_code.h"
 
 #ifndef TALLYD_VERSION
@@ -268,6 +269,16 @@ void CheckListenerCount(FlagReader* flags, const Options& options) {
   }
 }
 
+// What the file says about flags that are not given yet.
+absl::Status AddConfigFile(FlagValues* values) {
+  const FlagValue* const file = FlagReader(*values).Find("config.file");
+  if (file == nullptr || file->text.empty()) return absl::OkStatus();
+  absl::StatusOr<FlagValues> from_file = LoadConfig(file->text);
+  if (!from_file.ok()) return from_file.status();
+  values->merge(*from_file);
+  return absl::OkStatus();
+}
+
 int UsableCpus() {
   cpu_set_t usable;
   CPU_ZERO(&usable);
@@ -316,13 +327,15 @@ absl::StatusOr<Options> OptionsFrom(const FlagValues& values) {
 }
 
 absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& arguments) {
-  const absl::StatusOr<FlagValues> values = ReadCommandLine(arguments);
+  absl::StatusOr<FlagValues> values = ReadCommandLine(arguments);
   if (!values.ok()) return values.status();
   // Whoever asks what there is gets an answer, whatever else is wrong.
   Options asked;
   asked.show_help = values->count("help") > 0;
   asked.show_version = values->count("version") > 0;
   if (asked.show_help || asked.show_version) return asked;
+  const absl::Status status = AddConfigFile(&*values);
+  if (!status.ok()) return status;
   return OptionsFrom(*values);
 }
 

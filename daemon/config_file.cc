@@ -1,0 +1,215 @@
+#include "daemon/config_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+#include <yaml-cpp/yaml.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "daemon/exit_code.h"
+#include "daemon/unique_fd.h"
+
+namespace tallyd {
+namespace {
+
+constexpr size_t kMaxProblems = 20;  // one slip may have many consequences
+
+std::string FolderOf(const std::string& file) {
+  const size_t slash = file.rfind('/');
+  return slash == std::string::npos ? "" : file.substr(0, slash + 1);
+}
+
+bool IsSection(const std::string& name) {
+  for (const FlagSpec& flag : AllFlags()) {
+    if (absl::StartsWith(flag.name, absl::StrCat(name, "."))) return true;
+  }
+  return false;
+}
+
+// All that may stand where a key does: flags, and the sections that they are in.
+std::vector<std::string> KnownKeys() {
+  std::vector<std::string> known;
+  for (const FlagSpec& flag : AllFlags()) {
+    if (!flag.in_file) continue;
+    const std::string name = flag.name;
+    for (size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
+      known.push_back(name.substr(0, dot));
+    }
+    known.push_back(name);
+  }
+  return known;
+}
+
+// Walks the document once. A key is followed only as far as flags have such names, so that the walk
+// ends soon even in a document that contains itself by an alias.
+class ConfigReader {
+ public:
+  explicit ConfigReader(const std::string& file) : file_(file), folder_(FolderOf(file)) {}
+
+  void ReadDocument(const YAML::Node& root) {
+    if (root.IsMap()) return ReadSection("", root);
+    if (!root.IsNull()) Complain(root, "not a map of flags");
+  }
+
+  absl::StatusOr<FlagValues> Result() && {
+    if (problems_.empty()) return std::move(values_);
+    return UsageError(absl::StrJoin(problems_, "\n"));
+  }
+
+ private:
+  void ReadSection(const std::string& section, const YAML::Node& map) {
+    for (const auto& entry : map) {
+      if (problems_.size() >= kMaxProblems) return;
+      if (!entry.first.IsScalar()) {
+        Complain(entry.first, "a key that is no text");
+        continue;
+      }
+      const std::string& key = entry.first.Scalar();
+      const std::string name = section.empty() ? key : absl::StrCat(section, ".", key);
+      ReadKey(name, entry.first, entry.second);
+    }
+  }
+
+  void ReadKey(const std::string& name, const YAML::Node& key, const YAML::Node& value) {
+    const FlagSpec* const flag = FindFlag(name);
+    if (value.IsMap() && IsSection(name)) return ReadSection(name, value);
+    if (flag == nullptr && IsSection(name)) {
+      return Complain(value.IsNull() ? key : value, absl::StrCat(name, ": not a map of flags"));
+    }
+    if (flag == nullptr) {
+      return Complain(key, absl::StrCat("unknown key ", name, DidYouMean(name, KnownKeys(), "")));
+    }
+    if (!flag->in_file) {
+      return Complain(key, absl::StrCat(name, ": only the command line can say this"));
+    }
+    if (values_.count(name) > 0) return Complain(key, absl::StrCat(name, " is given twice"));
+    std::vector<FlagValue>& values = values_[name];
+    if (!flag->repeats()) return AddScalar(*flag, value, key, &values);
+    if (!value.IsSequence()) return AddEntry(*flag, value, key, &values);
+    for (const auto& entry : value) {
+      if (problems_.size() >= kMaxProblems) return;
+      AddEntry(*flag, entry, key, &values);
+    }
+  }
+
+  void AddEntry(const FlagSpec& flag, const YAML::Node& entry, const YAML::Node& key,
+                std::vector<FlagValue>* values) {
+    if (entry.IsMap() && flag.has_dialect) return AddListener(flag, entry, values);
+    if (!entry.IsSequence()) return AddScalar(flag, entry, key, values);
+    Complain(entry, absl::StrCat(flag.name, ": not a list of texts"));
+  }
+
+  // {address: ":9125", dialect: dogstatsd}
+  void AddListener(const FlagSpec& flag, const YAML::Node& map, std::vector<FlagValue>* values) {
+    std::string address;
+    std::string dialect;
+    for (const auto& entry : map) {
+      const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "?";
+      std::string* const part =
+          key == "address" ? &address : (key == "dialect" ? &dialect : nullptr);
+      if (part == nullptr) {
+        return Complain(entry.first,
+                        absl::StrCat(flag.name, ": unknown key ", key,
+                                     "; an entry has an address and may have a dialect"));
+      }
+      if (!part->empty()) return Complain(entry.first, absl::StrCat(key, " is given twice"));
+      if (!entry.second.IsScalar() || entry.second.Scalar().empty()) {
+        return Complain(entry.second.IsNull() ? entry.first : entry.second,
+                        absl::StrCat(flag.name, ": ", key, ": not a text"));
+      }
+      *part = entry.second.Scalar();
+    }
+    if (address.empty()) return Complain(map, absl::StrCat(flag.name, ": an entry has no address"));
+    std::string text = InFolder(flag, address);
+    if (!dialect.empty()) absl::StrAppend(&text, "?dialect=", dialect);
+    values->push_back({std::move(text), Origin(map, flag.name)});
+  }
+
+  void AddScalar(const FlagSpec& flag, const YAML::Node& value, const YAML::Node& key,
+                 std::vector<FlagValue>* values) {
+    if (value.IsNull()) {
+      return Complain(key, absl::StrCat(flag.name,
+                                        ": has no value; write \"\" for an empty one, or leave the "
+                                        "key out"));
+    }
+    if (!value.IsScalar()) return Complain(value, absl::StrCat(flag.name, ": not one value"));
+    std::string text = value.Scalar();
+    if (flag.kind == FlagKind::kBool) {
+      bool on = false;
+      if (!YAML::convert<bool>::decode(value, on)) {
+        return Complain(value, absl::StrCat(flag.name, "=", text, ": not true or false"));
+      }
+      text = on ? "true" : "false";
+    }
+    values->push_back({InFolder(flag, text), Origin(value, flag.name)});
+  }
+
+  std::string InFolder(const FlagSpec& flag, const std::string& text) const {
+    const bool path = flag.kind == FlagKind::kPath || flag.kind == FlagKind::kPaths;
+    if (!path || text.empty() || text.front() == '/') return text;
+    return absl::StrCat(folder_, text);
+  }
+
+  std::string Origin(const YAML::Node& node, const std::string& what) const {
+    const YAML::Mark mark = node.Mark();
+    if (mark.is_null()) return absl::StrCat(file_, ": ", what);
+    return absl::StrCat(file_, ":", mark.line + 1, ": ", what);
+  }
+
+  void Complain(const YAML::Node& node, const std::string& what) {
+    problems_.push_back(Origin(node, what));
+  }
+
+  const std::string& file_;
+  const std::string folder_;
+  FlagValues values_;
+  std::vector<std::string> problems_;
+};
+
+absl::StatusOr<std::string> ReadBounded(const std::string& file) {
+  const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  std::string text(kMaxConfigBytes + 1, '\0');
+  size_t size = 0;
+  ssize_t got = fd.valid() ? 1 : -1;
+  while (got > 0 && size < text.size()) {
+    got = ::read(fd.get(), text.data() + size, text.size() - size);
+    if (got > 0) size += static_cast<size_t>(got);
+  }
+  if (got < 0) return UsageError(absl::StrCat("cannot read ", file, ": ", std::strerror(errno)));
+  text.resize(size);
+  if (size <= kMaxConfigBytes) return text;
+  return UsageError(
+      absl::StrCat(file, ": a configuration file has at most ", kMaxConfigBytes, " bytes"));
+}
+
+}  // namespace
+
+absl::StatusOr<FlagValues> ParseConfig(const std::string& yaml, const std::string& file) {
+  ConfigReader reader(file);
+  try {
+    const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
+    if (documents.size() > 1) {
+      return UsageError(absl::StrCat(file, ": more than one document; write only one"));
+    }
+    if (!documents.empty()) reader.ReadDocument(documents.front());
+  } catch (const YAML::Exception& error) {
+    // What is nested too deeply is refused here as well.
+    return UsageError(absl::StrCat(file, ":", error.mark.line + 1, ": ", error.msg));
+  }
+  return std::move(reader).Result();
+}
+
+absl::StatusOr<FlagValues> LoadConfig(const std::string& file) {
+  const absl::StatusOr<std::string> text = ReadBounded(file);
+  if (!text.ok()) return text.status();
+  return ParseConfig(*text, file);
+}
+
+}  // namespace tallyd
