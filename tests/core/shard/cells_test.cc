@@ -9,8 +9,6 @@
 #include <random>
 #include <vector>
 
-#include "core/shard/set_cell.h"
-
 namespace tallyd {
 namespace {
 
@@ -198,46 +196,6 @@ TEST(WindowTest, ExtremesFindABucket) {
   EXPECT_EQ(histogram.WindowCount(), 12u);
   EXPECT_EQ(histogram.WindowNow().zero, 5u);
   EXPECT_EQ(histogram.WindowNow().negative, 2u);
-}
-
-TEST(SetCellTest, IsExactWhileSmallAndCloseBeyond) {
-  std::vector<CellWord> words(SetCell::kWords);
-  SetCell cell(words.data());
-  const int64_t now_ns = SetCell::kWindowNs * 10;
-  size_t members = 0;
-  for (const size_t goal : {1u, 100u, 256u, 257u, 1000u, 50'000u, 1'000'000u, 5'000'000u}) {
-    for (; members < goal; ++members) {
-      const std::string member = std::to_string(members);
-      cell.Add(SetCell::HashMember(member, 1), now_ns);
-    }
-    SetUnion all;
-    ASSERT_TRUE(cell.AddTo(now_ns, &all));
-    const double estimate = all.Estimate();
-    if (goal <= SetCell::kMaxExact) {
-      EXPECT_EQ(estimate, static_cast<double>(goal));
-    } else {
-      EXPECT_NEAR(estimate / static_cast<double>(goal), 1, 4 * 1.04 / 64) << goal;
-    }
-  }
-  SetUnion later;
-  ASSERT_TRUE(cell.AddTo(now_ns + SetCell::kWindowNs, &later));
-  EXPECT_EQ(later.Estimate(), 0);
-}
-
-TEST(SetCellTest, UnionCountsMembersOnce) {
-  const int64_t now_ns = SetCell::kWindowNs;
-  for (const int size : {100, 5000}) {
-    std::vector<CellWord> first(SetCell::kWords);
-    std::vector<CellWord> second(SetCell::kWords);
-    for (int i = 0; i < size; ++i) {
-      SetCell(first.data()).Add(SetCell::HashMember(std::to_string(i), 1), now_ns);
-      SetCell(second.data()).Add(SetCell::HashMember(std::to_string(i + size / 2), 1), now_ns);
-    }
-    SetUnion all;
-    ASSERT_TRUE(SetCell(first.data()).AddTo(now_ns, &all));
-    ASSERT_TRUE(SetCell(second.data()).AddTo(now_ns, &all));
-    EXPECT_NEAR(all.Estimate(), size * 1.5, size == 100 ? 0 : size * 1.5 * 4 * 1.04 / 64);
-  }
 }
 
 }  // namespace
