@@ -248,9 +248,15 @@ void LineParser::ParseSection(std::string_view section, Sections* sections) {
   }
 }
 
+// Sections that stand side by side, as clients write them, are in the line what they are in a key.
 void LineParser::AddLabels(std::string_view section) {
-  if (tags_.empty() && section[0] == '#') {
-    tags_ = section.substr(1);
+  if (tags_.empty()) {
+    tags_ = section[0] == '#' ? section.substr(1)
+                              : std::string_view(section.data() - 1, section.size() + 1);
+    return;
+  }
+  if (!scratch_used_ && tags_.data() + tags_.size() + 1 == section.data()) {
+    tags_ = {tags_.data(), tags_.size() + 1 + section.size()};
     return;
   }
   if (!scratch_used_) scratch_.assign(tags_);

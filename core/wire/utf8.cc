@@ -1,6 +1,7 @@
 #include "core/wire/utf8.h"
 
 #include <cstdint>
+#include <cstring>
 
 namespace tallyd {
 namespace {
@@ -24,6 +25,16 @@ LeadByte Classify(uint8_t lead) {
   return {0, 0, 0};
 }
 
+// A whole number of words at the start of `text` that hold nothing but ASCII.
+size_t AsciiPrefix(std::string_view text) {
+  size_t size = 0;
+  for (uint64_t word; size + sizeof(word) <= text.size(); size += sizeof(word)) {
+    std::memcpy(&word, text.data() + size, sizeof(word));
+    if ((word & 0x8080808080808080u) != 0) break;
+  }
+  return size;
+}
+
 }  // namespace
 
 size_t Utf8CharacterSize(std::string_view text) {
@@ -41,6 +52,8 @@ size_t Utf8CharacterSize(std::string_view text) {
 
 bool IsUtf8(std::string_view text) {
   while (!text.empty()) {
+    text.remove_prefix(AsciiPrefix(text));
+    if (text.empty()) return true;
     const size_t size = Utf8CharacterSize(text);
     if (size == 0) return false;
     text.remove_prefix(size);
