@@ -154,6 +154,7 @@ class Ledger:
         self.folded = scrape.value("tallyd_folded_samples_total")
         self.dropped = scrape.by_label("tallyd_dropped_samples_total", "reason")
         self.repaired = scrape.by_label("tallyd_repaired_total", "reason")
+        self.events = scrape.by_label("tallyd_received_events_total", "kind")
         self.kernel_dropped = scrape.total("tallyd_kernel_dropped_datagrams_total")
         self.truncated = scrape.total("tallyd_truncated_datagrams_total")
 

@@ -8,7 +8,8 @@ import time
 import unittest
 
 from harness import OPENMETRICS, TEXT, AcceptProxy, Daemon, Prometheus, http_request, needs, wait_for
-from test_torture import TABLES, same
+from line_tables import same
+from test_torture import TABLES
 
 SECONDS = 16
 
