@@ -76,6 +76,8 @@ absl::StatusOr<SocketAddress> SocketAddress::Parse(const std::string& text) {
   return address;
 }
 
+absl::Status SocketAddress::CheckSyntax(const std::string& text) { return Split(text).status(); }
+
 absl::StatusOr<SocketAddress> SocketAddress::OfSocket(int fd) {
   SocketAddress address;
   address.size_ = sizeof(address.storage_);

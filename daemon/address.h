@@ -22,10 +22,12 @@ class SocketAddress {
   // both families where the host has IPv6. Port 0 stands for a free one. A name is looked up, so
   // this is for start-up only.
   static absl::StatusOr<SocketAddress> Parse(const std::string& text);
+  // Whether Parse may read it, without looking the name up.
+  static absl::Status CheckSyntax(const std::string& text);
   // The address that a socket is bound to.
   static absl::StatusOr<SocketAddress> OfSocket(int fd);
 
-  // As Parse reads it.
+  // As Parse reads it, always with numbers.
   std::string ToString() const;
 
   int family() const { return storage_.ss_family; }

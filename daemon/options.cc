@@ -204,15 +204,15 @@ void ReadLines(FlagReader* flags, Options* options) {
 
 void ReadRelay(FlagReader* flags, Options* options) {
   flags->Text("statsd.relay.address", &options->relay_address);
-  flags->CheckAddresses("statsd.relay.address");
   flags->Integer("statsd.relay.packet-length", 1, kMaxUdpPayloadBytes,
                  &options->relay_packet_bytes);
   const std::string& address = options->relay_address;
-  uint32_t port = 0;
-  const bool readable = absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port);
-  if (!address.empty() && readable && port == 0) {
-    flags->Complain(*flags->Find("statsd.relay.address"), "nobody can be sent to at port 0");
-  }
+  if (address.empty()) return;
+  // Its host is looked up at the start: a name server that is away makes no flag wrong.
+  const absl::Status status = SocketAddress::CheckSyntax(address);
+  const bool to_nobody = status.ok() && absl::EndsWith(address, ":0");
+  if (!status.ok()) flags->Complain(*flags->Find("statsd.relay.address"), status.message());
+  if (to_nobody) flags->Complain(*flags->Find("statsd.relay.address"), "there is no port 0");
 }
 
 void ReadWeb(FlagReader* flags, Options* options) {

@@ -1,0 +1,202 @@
+// The relay: what it sends, in which packets, and that every line is accounted for.
+
+#include "daemon/relay.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/address.h"
+
+namespace tallyd {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+// A UDP socket that lines are relayed to.
+class Sink {
+ public:
+  explicit Sink(const std::string& at = "127.0.0.1:0") {
+    const auto address = SocketAddress::Parse(at);
+    socket_ = *OpenSocket(*address, SOCK_DGRAM);
+    EXPECT_TRUE(BindSocket(socket_.get(), *address, "udp").ok());
+    address_ = SocketAddress::OfSocket(socket_.get())->ToString();
+  }
+
+  const std::string& address() const { return address_; }
+  // What has come, a text for each packet.
+  std::vector<std::string> Packets() {
+    std::vector<std::string> packets;
+    std::string packet(70'000, '\0');
+    pollfd state{socket_.get(), POLLIN, 0};
+    while (::poll(&state, 1, 0) > 0) {
+      const ssize_t size = ::recv(socket_.get(), packet.data(), packet.size(), 0);
+      if (size < 0) break;
+      packets.push_back(packet.substr(0, static_cast<size_t>(size)));
+    }
+    return packets;
+  }
+  void Close() { socket_ = UniqueFd(); }
+
+ private:
+  UniqueFd socket_;
+  std::string address_;
+};
+
+std::shared_ptr<RelayTap> TapTo(const Sink& sink, size_t packet_bytes) {
+  auto tap = RelayTap::Create(*SocketAddress::Parse(sink.address()), packet_bytes);
+  EXPECT_TRUE(tap.ok()) << tap.status();
+  return *std::move(tap);
+}
+
+uint64_t Accounted(const RelayTap& tap) {
+  return tap.counts().lines.Get() + tap.counts().long_lines.Get() +
+         tap.counts().dropped_lines.Get();
+}
+
+TEST(RelayTapTest, LinesGoAsTheyCameWhetherOrNotTheyCanBeParsed) {
+  Sink sink;
+  const auto tap = TapTo(sink, 1'400);
+  tap->OnLines({}, "a:1|c\nnonsense\n\n\xff\xfe:|@|#\n  b:2|g ");
+  EXPECT_THAT(sink.Packets(), IsEmpty());
+  tap->OnBeat(0);
+  EXPECT_THAT(sink.Packets(), ElementsAre("a:1|c\nnonsense\n\xff\xfe:|@|#\n  b:2|g \n"));
+  EXPECT_EQ(tap->counts().lines.Get(), 4u);
+  EXPECT_EQ(tap->counts().packets.Get(), 1u);
+  tap->OnBeat(0);
+  EXPECT_THAT(sink.Packets(), IsEmpty());
+}
+
+TEST(RelayTapTest, ALineEndsWithLfWhateverItEndedWith) {
+  Sink sink;
+  const auto tap = TapTo(sink, 1'400);
+  tap->OnLines({}, "a:1|c\r\n\r\nb:1|c\r");
+  tap->OnLines({}, "c:1|c\n");
+  tap->OnLines({}, "");
+  tap->OnLines({}, "\n\n");
+  tap->OnBeat(0);
+  EXPECT_THAT(sink.Packets(), ElementsAre("a:1|c\nb:1|c\nc:1|c\n"));
+  EXPECT_EQ(Accounted(*tap), 3u);
+}
+
+TEST(RelayTapTest, PacketsAreFilledUpToTheirLengthAndNoFurther) {
+  Sink sink;
+  const auto tap = TapTo(sink, 11);
+  tap->OnLines({}, "aaaaa\nbbbbb");  // 11 with the LF between them
+  EXPECT_THAT(sink.Packets(), IsEmpty());
+  tap->OnLines({}, "c");
+  EXPECT_THAT(sink.Packets(), ElementsAre("aaaaa\nbbbbb"));
+  tap->OnLines({}, "dddddddd\neee");
+  EXPECT_THAT(sink.Packets(), ElementsAre("c\ndddddddd\n"));
+  tap->OnBeat(0);
+  EXPECT_THAT(sink.Packets(), ElementsAre("eee\n"));
+  EXPECT_EQ(tap->counts().packets.Get(), 3u);
+  EXPECT_EQ(tap->counts().lines.Get(), 5u);
+}
+
+TEST(RelayTapTest, ALineLongerThanAPacketIsCountedAndNotSent) {
+  Sink sink;
+  const auto tap = TapTo(sink, 5);
+  tap->OnLines({}, "12345\n123456\n1");
+  tap->OnBeat(0);
+  EXPECT_THAT(sink.Packets(), ElementsAre("12345", "1\n"));
+  EXPECT_EQ(tap->counts().long_lines.Get(), 1u);
+  EXPECT_EQ(tap->counts().lines.Get(), 2u);
+}
+
+TEST(RelayTapTest, TheLargestPacketOfUdpGoes) {
+  Sink sink;
+  const auto tap = TapTo(sink, 65'507);
+  tap->OnLines({}, std::string(65'507, 'x'));
+  tap->OnBeat(0);
+  EXPECT_THAT(sink.Packets(), ElementsAre(std::string(65'507, 'x')));
+}
+
+TEST(RelayTapTest, SendsOverIpv6) {
+  Sink sink("[::1]:0");
+  const auto tap = TapTo(sink, 1'400);
+  tap->OnLines({}, "a:1|c");
+  tap->OnBeat(0);
+  EXPECT_THAT(sink.Packets(), ElementsAre("a:1|c\n"));
+}
+
+TEST(RelayTapTest, NobodyThereMeansDropped) {
+  Sink sink;
+  const auto tap = TapTo(sink, 10);
+  sink.Close();
+  for (int i = 0; i < 100; ++i) tap->OnLines({}, "a:1|c\nb:1|c");
+  tap->OnBeat(0);
+  EXPECT_EQ(tap->counts().dropped_lines.Get(), 200u);
+  EXPECT_EQ(tap->counts().lines.Get(), 0u);
+  EXPECT_EQ(tap->counts().packets.Get(), 0u);
+}
+
+TEST(RelayTapTest, ATargetThatComesBackGetsTheNextPacket) {
+  Sink sink;
+  const std::string address = sink.address();
+  const auto tap = TapTo(sink, 1'400);
+  sink.Close();
+  tap->OnLines({}, "lost:1|c");
+  tap->OnBeat(0);
+  Sink again(address);
+  tap->OnLines({}, "a:1|c");
+  tap->OnBeat(0);
+  EXPECT_THAT(again.Packets(), ElementsAre("a:1|c\n"));
+  EXPECT_EQ(tap->counts().dropped_lines.Get(), 1u);
+  EXPECT_EQ(tap->counts().lines.Get(), 1u);
+}
+
+TEST(RelayTapTest, EveryLineIsAccountedForWhateverTheLengths) {
+  Sink sink;
+  const auto tap = TapTo(sink, 100);
+  uint64_t lines = 0;
+  for (size_t length = 1; length < 150; ++length) {
+    const std::string line(length, 'x');
+    tap->OnLines({}, absl::StrCat(line, "\n\n", line));
+    lines += 2;
+  }
+  tap->OnBeat(0);
+  EXPECT_EQ(Accounted(*tap), lines);
+  EXPECT_EQ(tap->counts().long_lines.Get(), 98u);
+  uint64_t received = 0;
+  for (const std::string& packet : sink.Packets()) {
+    EXPECT_LE(packet.size(), 100u);
+    received += static_cast<uint64_t>(std::count(packet.begin(), packet.end(), '\n'));
+    received += packet.back() == '\n' ? 0 : 1;
+  }
+  EXPECT_EQ(received, tap->counts().lines.Get());
+}
+
+TEST(RelayTest, HasATapForEachShardAndAddsThemUp) {
+  Sink sink;
+  const auto relay = Relay::Create(sink.address(), 1'400, 3);
+  ASSERT_TRUE(relay.ok()) << relay.status();
+  ASSERT_EQ((*relay)->taps().size(), 3u);
+  for (const auto& tap : (*relay)->taps()) {
+    tap->OnLines({}, absl::StrCat("a:1|c\n", std::string(1'401, 'x')));
+    tap->OnBeat(0);
+  }
+  const Relay::Totals totals = (*relay)->totals();
+  EXPECT_EQ(totals.packets, 3u);
+  EXPECT_EQ(totals.lines, 3u);
+  EXPECT_EQ(totals.long_lines, 3u);
+  EXPECT_EQ(totals.dropped_lines, 0u);
+  EXPECT_EQ((*relay)->target(), sink.address());
+}
+
+TEST(RelayTest, ATargetWithoutAnAddressIsNoUsageError) {
+  const auto relay = Relay::Create("no-such-host.invalid:1", 1'400, 1);
+  EXPECT_TRUE(absl::IsUnavailable(relay.status()));
+}
+
+}  // namespace
+}  // namespace tallyd
