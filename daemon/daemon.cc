@@ -54,6 +54,7 @@ absl::Status Daemon::StartShards(const Options& options, int shards) {
   if (!set.ok()) return set.status();
   shards_ = *std::move(set);
   absl::Status status = listeners_->GiveDatagramSockets(shards_->threads());
+  if (status.ok()) status = StartRelay(options);
   if (status.ok()) status = shards_->Start();
   if (!status.ok()) return status;
   merger_ = std::make_unique<MergeThread>(
@@ -66,11 +67,24 @@ absl::Status Daemon::StartShards(const Options& options, int shards) {
   return absl::OkStatus();
 }
 
+absl::Status Daemon::StartRelay(const Options& options) {
+  if (options.relay_address.empty()) return absl::OkStatus();
+  auto relay =
+      Relay::Create(options.relay_address, options.relay_packet_bytes, shards_->threads().size());
+  if (!relay.ok()) return relay.status();
+  relay_ = *std::move(relay);
+  for (size_t i = 0; i < shards_->threads().size(); ++i) {
+    shards_->threads()[i]->AddTap(relay_->taps()[i]);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Daemon::StartHttp(const Options& options) {
   own_metrics_ = std::make_unique<OwnMetrics>(shards_->ledgers(), DescribeListeners(*listeners_),
                                               merger_.get());
   own_metrics_->SetConnectionCounts(&connection_counts_);
   own_metrics_->SetSeriesLimit(options.series_limit);
+  own_metrics_->SetRelay(relay_.get());
   HttpServer::Options http;
   http.addresses = options.web;
   http.telemetry_path = options.telemetry_path;
@@ -106,6 +120,7 @@ void Daemon::LogReady() const {
     fields.emplace_back(kind, absl::StrJoin(addresses[kind], ","));
   }
   if (!http_->bound().empty()) fields.emplace_back("http", absl::StrJoin(http_->bound(), ","));
+  if (relay_) fields.emplace_back("relay", relay_->target());
   fields.emplace_back("shards", absl::StrCat(shards_->threads().size()));
   LogInfo("ready", fields);
 }

@@ -16,6 +16,7 @@
 #include "daemon/options.h"
 #include "daemon/own_metrics.h"
 #include "daemon/process_signals.h"
+#include "daemon/relay.h"
 #include "daemon/shard_set.h"
 
 namespace tallyd {
@@ -39,6 +40,7 @@ class Daemon {
   explicit Daemon(std::unique_ptr<ListenerSet> listeners);
 
   absl::Status StartShards(const Options& options, int shards);
+  absl::Status StartRelay(const Options& options);
   absl::Status StartHttp(const Options& options);
   void StartSignals();
   void LogReady() const;
@@ -56,6 +58,7 @@ class Daemon {
   std::unique_ptr<ConnectionBudget> connection_budget_;
   std::unique_ptr<ListenerSet> listeners_;
   std::unique_ptr<ShardSet> shards_;
+  std::unique_ptr<Relay> relay_;  // null: none
   std::unique_ptr<MergeThread> merger_;
   std::unique_ptr<OwnMetrics> own_metrics_;
   std::unique_ptr<HttpServer> http_;

@@ -216,6 +216,38 @@ class ListenerMetrics : public prometheus::Collectable {
   const std::atomic<const ConnectionCounts*>* const counts_;
 };
 
+// What the relay did with the lines.
+class RelayMetrics : public prometheus::Collectable {
+ public:
+  explicit RelayMetrics(const std::atomic<const Relay*>* relay) : relay_(relay) {}
+
+  std::vector<MetricFamily> Collect() const override {
+    std::vector<MetricFamily> families;
+    const Relay* const relay = relay_->load(std::memory_order_acquire);
+    if (relay == nullptr) return families;
+    const Relay::Totals totals = relay->totals();
+    const std::vector<ClientMetric::Label> labels = {ToLabel("target", relay->target())};
+    CounterFamily("tallyd_relay_packets_total", "Packets that were relayed.")
+        .Add(totals.packets, labels)
+        .MoveTo(&families);
+    CounterFamily("tallyd_relay_lines_total", "Lines that were relayed.")
+        .Add(totals.lines, labels)
+        .MoveTo(&families);
+    CounterFamily("tallyd_relay_long_lines_total",
+                  "Lines that were not relayed because they are longer than a packet.")
+        .Add(totals.long_lines, labels)
+        .MoveTo(&families);
+    CounterFamily("tallyd_relay_dropped_lines_total",
+                  "Lines that were not relayed because the network or the target refused them.")
+        .Add(totals.dropped_lines, labels)
+        .MoveTo(&families);
+    return families;
+  }
+
+ private:
+  const std::atomic<const Relay*>* const relay_;
+};
+
 // What is so now, of the merger, the bounds and the log.
 class StateMetrics : public prometheus::Collectable {
  public:
@@ -299,11 +331,13 @@ OwnMetrics::OwnMetrics(std::vector<const Ledger*> ledgers, std::vector<ListenerI
                        MergeThread* merge_thread)
     : ledgers_(std::move(ledgers)), merge_thread_(merge_thread), listeners_(std::move(listeners)) {
   AddBuildInfo();
+  AddConfiguration();
   AddMerging();
   AddScrapes();
   collectables_.push_back(std::make_unique<ProcessMetrics>());
   collectables_.push_back(std::make_unique<LedgerMetrics>(this));
   collectables_.push_back(std::make_unique<ListenerMetrics>(this, &connection_counts_));
+  collectables_.push_back(std::make_unique<RelayMetrics>(&relay_));
   collectables_.push_back(std::make_unique<StateMetrics>(this));
   merge_thread_->SetObserver(
       [this](absl::Duration took, const MergeStats& stats) { ObserveMerge(took, stats); });
@@ -320,6 +354,26 @@ void OwnMetrics::AddBuildInfo() {
             {"revision", BuildRevision()},
             {"compiler", BuildCompiler()}})
       .Set(1);
+}
+
+void OwnMetrics::AddConfiguration() {
+  mapping_rules_ = &prometheus::BuildGauge()
+                        .Name("tallyd_mapping_rules")
+                        .Help("Rules of the mapping file in force.")
+                        .Register(registry_)
+                        .Add({});
+  auto& reloads = prometheus::BuildCounter()
+                      .Name("tallyd_config_reloads_total")
+                      .Help("Attempts to read the configuration again, by what came of them.")
+                      .Register(registry_);
+  reload_successes_ = &reloads.Add({{"outcome", "success"}});
+  reload_failures_ = &reloads.Add({{"outcome", "failure"}});
+  reload_success_time_ = &prometheus::BuildGauge()
+                              .Name("tallyd_config_last_reload_success_timestamp_seconds")
+                              .Help("When the configuration in force was read, in Unix time.")
+                              .Register(registry_)
+                              .Add({});
+  reload_success_time_->SetToCurrentTime();
   reload_successful_ = &prometheus::BuildGauge()
                             .Name("tallyd_config_last_reload_successful")
                             .Help("Whether the last attempt to read the configuration succeeded.")
@@ -386,8 +440,17 @@ void OwnMetrics::SetSeriesLimit(uint64_t series) {
   series_limit_.store(series, std::memory_order_relaxed);  // a number, on which no data hangs
 }
 
+void OwnMetrics::SetRelay(const Relay* relay) {
+  // Release, as for the connection counts.
+  relay_.store(relay, std::memory_order_release);
+}
+
+void OwnMetrics::SetMappingRules(size_t rules) { mapping_rules_->Set(static_cast<double>(rules)); }
+
 void OwnMetrics::SetReloadSuccessful(bool successful) {
+  (successful ? reload_successes_ : reload_failures_)->Increment();
   reload_successful_->Set(successful ? 1 : 0);
+  if (successful) reload_success_time_->SetToCurrentTime();
 }
 
 void OwnMetrics::CountScrape(absl::Duration took) {

@@ -22,6 +22,7 @@
 #include "core/wire/reason.h"
 #include "daemon/connection_counts.h"
 #include "daemon/merge_thread.h"
+#include "daemon/relay.h"
 
 namespace prometheus {
 class Counter;
@@ -87,6 +88,10 @@ class OwnMetrics {
   // Without, there are no families about connections.
   void SetConnectionCounts(const ConnectionCounts* counts);
   void SetSeriesLimit(uint64_t series);
+  // Without, there are no families about a relay, which outlives this.
+  void SetRelay(const Relay* relay);
+  void SetMappingRules(size_t rules);
+  // After each reload. The start counts as the first success, and as no reload.
   void SetReloadSuccessful(bool successful);
   void CountScrape(absl::Duration took);
   void CountRefusedScrape();
@@ -114,6 +119,7 @@ class OwnMetrics {
 
  private:
   void AddBuildInfo();
+  void AddConfiguration();
   void AddMerging();
   void AddScrapes();
   void ObserveMerge(absl::Duration took, const MergeStats& stats);
@@ -121,6 +127,7 @@ class OwnMetrics {
   const std::vector<const Ledger*> ledgers_;
   MergeThread* const merge_thread_;
   std::atomic<const ConnectionCounts*> connection_counts_{nullptr};
+  std::atomic<const Relay*> relay_{nullptr};
   std::atomic<uint64_t> series_limit_{0};
 
   mutable absl::Mutex mu_;
@@ -138,7 +145,11 @@ class OwnMetrics {
   prometheus::Counter* removed_series_ = nullptr;
   prometheus::Histogram* scrape_duration_ = nullptr;
   prometheus::Counter* refused_scrapes_ = nullptr;
+  prometheus::Gauge* mapping_rules_ = nullptr;
+  prometheus::Counter* reload_successes_ = nullptr;
+  prometheus::Counter* reload_failures_ = nullptr;
   prometheus::Gauge* reload_successful_ = nullptr;
+  prometheus::Gauge* reload_success_time_ = nullptr;
 };
 
 }  // namespace tallyd

@@ -117,6 +117,48 @@ TEST(OwnMetricsTest, TheNamesOfTheContractAreThere) {
   }
 }
 
+TEST(OwnMetricsTest, ReloadsAreCountedAndTheLastSuccessIsDated) {
+  Aggregation aggregation;
+  OwnMetrics& own = aggregation.own_metrics();
+  auto samples = Samples(own);
+  const std::string time = "tallyd_config_last_reload_success_timestamp_seconds";
+  EXPECT_EQ(samples.at("tallyd_config_reloads_total{outcome=\"success\"}"), "0");
+  EXPECT_EQ(samples.at("tallyd_config_reloads_total{outcome=\"failure\"}"), "0");
+  EXPECT_EQ(samples.at("tallyd_config_last_reload_successful"), "1");
+  EXPECT_EQ(samples.at("tallyd_mapping_rules"), "0");
+  EXPECT_GT(std::stod(samples.at(time)), 1.6e9);
+
+  const std::string started = samples.at(time);
+  own.SetReloadSuccessful(false);
+  samples = Samples(own);
+  EXPECT_EQ(samples.at("tallyd_config_reloads_total{outcome=\"failure\"}"), "1");
+  EXPECT_EQ(samples.at("tallyd_config_last_reload_successful"), "0");
+  EXPECT_EQ(samples.at(time), started);
+
+  own.SetReloadSuccessful(true);
+  own.SetMappingRules(7);
+  samples = Samples(own);
+  EXPECT_EQ(samples.at("tallyd_config_reloads_total{outcome=\"success\"}"), "1");
+  EXPECT_EQ(samples.at("tallyd_config_last_reload_successful"), "1");
+  EXPECT_EQ(samples.at("tallyd_mapping_rules"), "7");
+  EXPECT_GE(std::stod(samples.at(time)), std::stod(started));
+}
+
+TEST(OwnMetricsTest, ARelayHasMetricsOnlyIfThereIsOne) {
+  Aggregation aggregation;
+  OwnMetrics& own = aggregation.own_metrics();
+  EXPECT_THAT(own.Render(TextFormat::kPrometheus004).tallyd, Not(HasSubstr("tallyd_relay")));
+  const auto relay = Relay::Create("127.0.0.1:9", 4, 1).value();
+  own.SetRelay(relay.get());
+  relay->taps()[0]->OnLines({}, "too long");
+  const auto samples = Samples(own);
+  const std::string target = "{target=\"127.0.0.1:9\"}";
+  EXPECT_EQ(samples.at("tallyd_relay_packets_total" + target), "0");
+  EXPECT_EQ(samples.at("tallyd_relay_lines_total" + target), "0");
+  EXPECT_EQ(samples.at("tallyd_relay_long_lines_total" + target), "1");
+  EXPECT_EQ(samples.at("tallyd_relay_dropped_lines_total" + target), "0");
+}
+
 TEST(OwnMetricsTest, FamiliesAreSortedAndHaveTheirPart) {
   Aggregation aggregation;
   const std::vector<MetricFamily> families = aggregation.own_metrics().Collect();
