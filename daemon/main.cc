@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "daemon/daemon.h"
 #include "daemon/exit_code.h"
 #include "daemon/log.h"
@@ -34,7 +35,9 @@ ExitCode Serve(const Options& options) {
 ExitCode Main(const std::vector<std::string>& arguments) {
   const absl::StatusOr<Options> options = ParseOptions(arguments);
   if (!options.ok()) {
-    std::cerr << "tallyd: " << options.status().message() << "\n";
+    for (const auto problem : absl::StrSplit(options.status().message(), '\n')) {
+      std::cerr << "tallyd: " << problem << "\n";
+    }
     return ExitCode::kUsage;
   }
   if (options->show_help) {
