@@ -1,6 +1,7 @@
 // The line that nearly every client sends, taken apart without a call:
 //
-//   name ":" [sign] digits ["." digits] "|" type ["|@" digits ["." digits]] ["|#" tags] LF
+//   name ":" [sign] digits ["." digits] "|" type ["|@" digits ["." digits]] ["|#" tags]
+//        ["|c:" container-id] *( "|" section that is not read ) LF
 //
 // Whatever is not exactly that, every line with a byte above 127, and events and service checks go
 // to LineParser, which is the rule; this is only quick. tests/fuzz holds the two against each
@@ -132,6 +133,38 @@ inline const char* LineEnd(const char* p) {
   return *p == '\r' && p[1] == '\n' ? p + 1 : nullptr;
 }
 
+// Reads on from the bar at `p`, where no tags begin: a container id, then sections that are only
+// counted. Newer clients send them with every line; it is apart from the rest to keep that short.
+// Container id and tags stand side by side, and so are in the line what they are in a key. Returns
+// as ParseLineFast.
+[[gnu::noinline]] inline const char* ReadLaterSections(const char* p, Sample* sample) {
+  bool high = false;
+  const bool has_tags = !sample->tags.empty();
+  for (bool first = true; *p == '|'; first = false) {
+    const char* const section = p + 1;
+    p = FindEither(section, '|', '\n', &high);
+    const char* const end = p - (*p == '\n' && p[-1] == '\r' ? 1 : 0);
+    if (end <= section || *section == '@' || *section == '#') return nullptr;
+    const bool is_container = section[0] == 'c' && section[1] == ':';
+    // Without tags a colon may begin another sample: one look at the container id says that none
+    // does, and whatever else there is goes to the rule.
+    if (is_container) {
+      if (!first || end - section == 2) return nullptr;
+      const char* const id = section + 2;
+      if (!has_tags && std::memchr(id, ':', static_cast<size_t>(end - id)) != nullptr) {
+        return nullptr;
+      }
+      const char* const tags = has_tags ? sample->tags.data() : section - 1;
+      sample->tags = {tags, static_cast<size_t>(end - tags)};
+    } else if (has_tags) {
+      ++sample->repairs.unknown_sections;
+    } else {
+      return nullptr;
+    }
+  }
+  return high ? nullptr : p;
+}
+
 }  // namespace wire_internal
 
 // Parses the line at `line`, which is not empty; an LF ends it and kReadPadding bytes follow that.
@@ -175,22 +208,21 @@ inline const char* ParseLineFast(const char* line_untrusted, Sample* sample) {
   }
 
   sample->tags = {};
+  sample->repairs = {};
+  sample->continues = false;
   if (*p == '|') {
-    if (p[1] != '#') return nullptr;
+    if (p[1] != '#') return high ? nullptr : ReadLaterSections(p, sample);
     const char* const tags = p + 2;
     p = FindEither(tags, '|', '\n', &high);
-    if (*p == '|') return nullptr;
-    const char* const tags_end = p - (p[-1] == '\r' ? 1 : 0);
+    const char* const tags_end = p - (*p == '\n' && p[-1] == '\r' ? 1 : 0);
     if (tags_end <= tags) return nullptr;
     sample->tags = {tags, static_cast<size_t>(tags_end - tags)};
+    if (*p == '|') return high ? nullptr : ReadLaterSections(p, sample);
   } else {
     p = LineEnd(p);
     if (p == nullptr) return nullptr;
   }
-  if (high) return nullptr;
-  sample->repairs = {};
-  sample->continues = false;
-  return p;
+  return high ? nullptr : p;
 }
 
 }  // namespace tallyd

@@ -88,7 +88,8 @@ void CompareParsers(std::string_view line, uint8_t options_byte) {
   Check(SameBits(fast.value, rule.last.value) && SameBits(fast.rate, rule.last.rate));
   Check(fast.is_signed == rule.last.is_signed && fast.is_integer == rule.last.is_integer);
   Check(!fast.is_integer || fast.integer == rule.last.integer);
-  Check(rule.last.repairs.bad_rates == 0 && rule.last.repairs.unknown_sections == 0);
+  Check(rule.last.repairs.bad_rates == 0 && fast.repairs.bad_rates == 0);
+  Check(rule.last.repairs.unknown_sections == fast.repairs.unknown_sections);
   Check(!fast.continues && !rule.last.continues);
 
   const uint8_t options = options_byte & 15;  // the caller looks to the length of the line

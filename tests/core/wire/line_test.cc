@@ -265,6 +265,25 @@ TEST(LineTest, TheFastParserLeavesEmptyTagSectionsToTheRule) {
   }
 }
 
+TEST(LineTest, TheFastParserTakesWhatClientsSendWithEveryLine) {
+  Sample sample;
+  for (const std::string line :
+       {"a:1|c|#k:v|c:id", "a:1|c|@0.5|#k:v|c:ci-1,in-2|e:it-x|card:low|T1656581400\r",
+        "a:1|c|c:id", "a:1|c|@0.5|c:in-7\r", "a:1|ms|#k:v|zz|c", "a,b=c:1|c|c:id"}) {
+    EXPECT_NE(ParseLineFast((line + "\n" + std::string(kReadPadding, 'x')).data(), &sample),
+              nullptr)
+        << line;
+  }
+  for (const std::string line :
+       {"a:1|c|c:", "a:1|c|#k:v|c:\r", "a:1|c|c:id:2|c", "a:1|c|#k:v|T1|c:id", "a:1|c|#k:v|#x:y",
+        "a:1|c|#k:v|@1", "a:1|c|#k:v|", "a:1|c|#k:v|\r", "a:1|c|#k:v||c:id", "a:1|c|c:id|c:id",
+        "a:1|c|c:id|T1", "a:1|c|#k:v|c:\xc3\xa9", "a:1|c|#|c:id"}) {
+    EXPECT_EQ(ParseLineFast((line + "\n" + std::string(kReadPadding, 'x')).data(), &sample),
+              nullptr)
+        << line;
+  }
+}
+
 // The fast parser may decline a line, but never read it differently.
 void ExpectFastAgrees(const std::string& line) {
   std::string padded = line + "\n";
@@ -288,7 +307,9 @@ TEST(LineTest, FastAgreesOnMutatedLines) {
       "x:1234567|c|@0.25",
       "x:12345678901234567890|c",
       "x:0.1|g",
-      "x:1.|ms"};
+      "x:1.|ms",
+      "x:1|c|#k:v|c:id|e:it-x|card:low|T1",
+      "x:1|c|c:in-7"};
   const std::string alphabet = "ab:|#@,.+-0123456789cgmshd\r\xc3\xa9 TE_";
   std::mt19937 random(11);
   size_t accepted = 0;
