@@ -27,6 +27,9 @@ enum class ObserverType : uint8_t { kHistogram, kSummary };
 // What a rule is for. Sets are gauges here; timers, histograms and distributions are observers.
 enum class MatchedType : uint8_t { kAny, kCounter, kGauge, kObserver };
 
+// What a rule must be for to fit a sample of this type, unless it is for any.
+MatchedType MatchedTypeOf(SampleType type);
+
 struct Quantile {
   double quantile = 0.5;
   double error = 0.05;  // of the rank, as written; kept for show, ours is one of the value
@@ -47,9 +50,18 @@ struct HistogramOptions {
   friend bool operator==(const HistogramOptions&, const HistogramOptions&) = default;
 };
 
+// Where a key of a rule stands. Keys within keys are joined by dots: "labels.host".
+struct KeyLine {
+  std::string key;
+  int line = 0;
+};
+
 // One rule with the defaults filled in.
 struct MappingRule {
   int line = 0;  // of its file, from 1
+  // For messages; of a repeated key the last counts. Keys that are not here stand at `line`.
+  // Mapping does not keep it.
+  std::vector<KeyLine> key_lines;
   std::string match;
   MatchType match_type = MatchType::kGlob;
   std::string name;                                         // template
@@ -71,7 +83,8 @@ struct MappingConfig {
   MappingRule defaults;  // observer_type, summary, histogram and ttl_ms alone mean something
   bool glob_disable_ordering = false;
   std::vector<MappingRule> rules;
-  std::vector<std::string> warnings;  // "file:line: ..." of what was read but is old
+  // "file:line: key: ..." of what was read but is old, or surely not meant
+  std::vector<std::string> warnings;
 };
 
 // What the first fitting rule says of a name. The name is not sanitised yet; labels whose template
@@ -83,11 +96,12 @@ struct Mapped {
 };
 
 // The rules of one file, compiled. Immutable and therefore thread-safe; mapping takes time that
-// does not grow with the number of glob rules.
+// does not grow with the number of glob rules, and hardly with that of regex rules.
 class Mapping {
  public:
   // Checks and compiles. An error is one line for each thing that is wrong, up to 20, each
-  // "file:line: key: what is wrong and what to do".
+  // "file:line: key: what is wrong; what to do", in the order of the file, and "and N more".
+  // In config() buckets have no +Inf, quantiles ascend and are distinct.
   static absl::StatusOr<std::shared_ptr<const Mapping>> Compile(MappingConfig config);
   ~Mapping();
 

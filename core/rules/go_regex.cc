@@ -1,0 +1,64 @@
+#include "core/rules/go_regex.h"
+
+#include <algorithm>
+
+namespace tallyd {
+namespace {
+
+constexpr auto kNone = std::string_view::npos;
+
+bool StartsWith(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
+}
+
+// Bytes of an escape, "\Q...\E" as a whole.
+size_t EscapeSize(std::string_view text) {
+  if (StartsWith(text, "\\Q")) {
+    const size_t end = text.find("\\E", 2);
+    return end == kNone ? text.size() : end + 2;
+  }
+  return std::min<size_t>(2, text.size());
+}
+
+// Bytes of a class in brackets; all that is left if it is not closed.
+size_t ClassSize(std::string_view text) {
+  size_t at = StartsWith(text, "[^") ? 2 : 1;
+  for (bool first = true; at < text.size(); first = false) {
+    if (text[at] == ']' && !first) return at + 1;
+    const size_t named_end = StartsWith(text.substr(at), "[:") ? text.find(":]", at + 2) : kNone;
+    if (text[at] == '\\') {
+      at += 2;
+    } else if (named_end != kNone) {
+      at = named_end + 2;
+    } else {
+      ++at;
+    }
+  }
+  return text.size();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> Re2Pattern(std::string_view pattern) {
+  std::string result;
+  while (!pattern.empty()) {
+    size_t size = 1;
+    if (pattern[0] == '\\') {
+      if (StartsWith(pattern, "\\C")) {
+        return absl::InvalidArgumentError("invalid escape sequence: \\C");
+      }
+      size = EscapeSize(pattern);
+    } else if (pattern[0] == '[') {
+      size = ClassSize(pattern);
+    } else if (StartsWith(pattern, "(?<")) {
+      result.append("(?P<");
+      pattern.remove_prefix(3);
+      continue;
+    }
+    result.append(pattern.substr(0, size));
+    pattern.remove_prefix(size);
+  }
+  return result;
+}
+
+}  // namespace tallyd
