@@ -12,6 +12,7 @@
 #include "core/merge/merger.h"
 #include "daemon/descriptor_limit.h"
 #include "daemon/log.h"
+#include "daemon/mapping_file.h"
 
 namespace tallyd {
 namespace {
@@ -29,37 +30,66 @@ std::vector<ListenerInfo> DescribeListeners(const ListenerSet& listeners) {
   return infos;
 }
 
+// What the options ask of names, tags and series. Reads the mapping file, if there is one.
+absl::StatusOr<Rules::Options> RulesFor(const Options& options) {
+  Rules::Options rules;
+  rules.default_ttl_ms = absl::ToInt64Milliseconds(options.series_ttl);
+  rules.tags = options.tags;
+  rules.limits = options.key_limits;
+  rules.container_id_label = options.container_id_label;
+  if (options.mapping_config.empty()) return rules;
+  auto mapping = LoadMapping(options.mapping_config);
+  if (!mapping.ok()) return mapping.status();
+  rules.mapping = *std::move(mapping);
+  return rules;
+}
+
+size_t RuleCount(const Rules::Options& rules) {
+  return rules.mapping == nullptr ? 0 : rules.mapping->config().rules.size();
+}
+
+void LogMappingWarnings(const Rules::Options& rules) {
+  if (rules.mapping == nullptr) return;
+  for (const std::string& warning : rules.mapping->config().warnings) LogWarn(warning);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options) {
   RaiseDescriptorLimit();
+  // Before anything is bound: a broken file shall not even disturb a socket.
+  auto rules = RulesFor(options);
+  if (!rules.ok()) return rules.status();
+  LogMappingWarnings(*rules);
   const int shards = options.ShardCount();
   auto listeners = ListenerSet::Open(options, shards);
   if (!listeners.ok()) return listeners.status();
-  std::unique_ptr<Daemon> daemon(new Daemon(*std::move(listeners)));
-  absl::Status status = daemon->StartShards(options, shards);
-  if (status.ok()) status = daemon->StartHttp(options);
+  std::unique_ptr<Daemon> daemon(new Daemon(options, *std::move(listeners)));
+  const size_t rule_count = RuleCount(*rules);
+  absl::Status status = daemon->StartShards(*std::move(rules), shards);
+  if (status.ok()) status = daemon->StartHttp(rule_count);
   if (!status.ok()) return status;
   daemon->StartSignals();
   daemon->LogReady();
   return daemon;
 }
 
-Daemon::Daemon(std::unique_ptr<ListenerSet> listeners) : listeners_(std::move(listeners)) {}
+Daemon::Daemon(Options options, std::unique_ptr<ListenerSet> listeners)
+    : options_(std::move(options)), listeners_(std::move(listeners)) {}
 
 Daemon::~Daemon() = default;
 
-absl::Status Daemon::StartShards(const Options& options, int shards) {
-  auto set = ShardSet::Create(options, shards, &connection_counts_);
+absl::Status Daemon::StartShards(Rules::Options rules, int shards) {
+  auto set = ShardSet::Create(options_, std::move(rules), shards, &connection_counts_);
   if (!set.ok()) return set.status();
   shards_ = *std::move(set);
   absl::Status status = listeners_->GiveDatagramSockets(shards_->threads());
-  if (status.ok()) status = StartRelay(options);
+  if (status.ok()) status = StartRelay();
   if (status.ok()) status = shards_->Start();
   if (!status.ok()) return status;
   merger_ = std::make_unique<MergeThread>(
-      std::make_unique<Merger>(shards_->memories(), &shards_->rules(), options.series_limit),
-      options.merge_interval);
+      std::make_unique<Merger>(shards_->memories(), shards_->rules(), options_.series_limit),
+      options_.merge_interval);
   merger_->MergeNow();
   connection_budget_ = std::make_unique<ConnectionBudget>(ConnectionLimit());
   listeners_->StartAccepting(&control_, shards_->threads(), connection_budget_.get(),
@@ -67,10 +97,10 @@ absl::Status Daemon::StartShards(const Options& options, int shards) {
   return absl::OkStatus();
 }
 
-absl::Status Daemon::StartRelay(const Options& options) {
-  if (options.relay_address.empty()) return absl::OkStatus();
+absl::Status Daemon::StartRelay() {
+  if (options_.relay_address.empty()) return absl::OkStatus();
   auto relay =
-      Relay::Create(options.relay_address, options.relay_packet_bytes, shards_->threads().size());
+      Relay::Create(options_.relay_address, options_.relay_packet_bytes, shards_->threads().size());
   if (!relay.ok()) return relay.status();
   relay_ = *std::move(relay);
   for (size_t i = 0; i < shards_->threads().size(); ++i) {
@@ -79,17 +109,18 @@ absl::Status Daemon::StartRelay(const Options& options) {
   return absl::OkStatus();
 }
 
-absl::Status Daemon::StartHttp(const Options& options) {
+absl::Status Daemon::StartHttp(size_t rule_count) {
   own_metrics_ = std::make_unique<OwnMetrics>(shards_->ledgers(), DescribeListeners(*listeners_),
                                               merger_.get());
   own_metrics_->SetConnectionCounts(&connection_counts_);
-  own_metrics_->SetSeriesLimit(options.series_limit);
+  own_metrics_->SetSeriesLimit(options_.series_limit);
   own_metrics_->SetRelay(relay_.get());
+  own_metrics_->SetMappingRules(rule_count);
   HttpServer::Options http;
-  http.addresses = options.web;
-  http.telemetry_path = options.telemetry_path;
-  http.max_requests = options.web_max_requests;
-  http.enable_lifecycle = options.enable_lifecycle;
+  http.addresses = options_.web;
+  http.telemetry_path = options_.telemetry_path;
+  http.max_requests = options_.web_max_requests;
+  http.enable_lifecycle = options_.enable_lifecycle;
   HttpServer::Hooks hooks;
   hooks.ready = [this] { return Ready(); };
   hooks.reload = [this] { return Reload(); };
@@ -131,10 +162,26 @@ absl::Status Daemon::Ready() const {
   return absl::OkStatus();
 }
 
+// What is in force stays so until the new file is read and understood.
 absl::Status Daemon::Reload() {
-  own_metrics_->SetReloadSuccessful(true);
-  LogInfo("reloaded; there is no configuration file to read");
-  return absl::OkStatus();
+  const absl::Status status = ReloadRules();
+  own_metrics_->SetReloadSuccessful(status.ok());
+  if (!status.ok()) {
+    LogError("not reloaded, the former rules stay", {{"error", std::string(status.message())}});
+  }
+  return status;
+}
+
+absl::Status Daemon::ReloadRules() {
+  auto rules = RulesFor(options_);
+  if (!rules.ok()) return rules.status();
+  LogMappingWarnings(*rules);
+  const size_t count = RuleCount(*rules);
+  absl::Status status = shards_->UseRules(*std::move(rules), [count] {
+    LogInfo("reloaded", {{"rules", absl::StrCat(count)}});
+  });
+  if (status.ok()) own_metrics_->SetMappingRules(count);
+  return status;
 }
 
 ExitCode Daemon::Run() {

@@ -37,22 +37,24 @@ class Daemon {
   ExitCode Run();
 
  private:
-  explicit Daemon(std::unique_ptr<ListenerSet> listeners);
+  Daemon(Options options, std::unique_ptr<ListenerSet> listeners);
 
-  absl::Status StartShards(const Options& options, int shards);
-  absl::Status StartRelay(const Options& options);
-  absl::Status StartHttp(const Options& options);
+  absl::Status StartShards(Rules::Options rules, int shards);
+  absl::Status StartRelay();
+  absl::Status StartHttp(size_t rule_count);
   void StartSignals();
   void LogReady() const;
   void LogStopped() const;
 
   absl::Status Ready() const;
   absl::Status Reload();
+  absl::Status ReloadRules();
   // Once: stops what brings events in, and lets the shards take what is queued.
   void Shutdown();
   // All that was received is in the shards: shows it a last time and ends the control loop.
   void Finish();
 
+  const Options options_;
   Loop control_{1};
   ConnectionCounts connection_counts_;
   std::unique_ptr<ConnectionBudget> connection_budget_;

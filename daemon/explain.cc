@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <string_view>
 #include <utility>
 
@@ -48,6 +49,8 @@ const char* KindName(SeriesKind kind) {
       return "histogram";
     case SeriesKind::kSet:
       return "set";
+    case SeriesKind::kSummary:
+      return "summary";
   }
   return "";
 }
@@ -116,7 +119,7 @@ class Collector final : public SampleSink {
 
   void Judge(const Sample& sample, ExplainedSample* explained) {
     SeriesSpec spec;
-    const Verdict verdict = rules_.Resolve({sample.type, sample.name, sample.tags}, &spec);
+    const Verdict verdict = rules_->Resolve({sample.type, sample.name, sample.tags}, &spec);
     explained->accepted = verdict.accepted;
     explained->reason = verdict.reason;
     explained->kind = KindName(spec.kind);
@@ -151,7 +154,8 @@ class Collector final : public SampleSink {
   }
 
   Explanation* const explanation_;
-  const Rules rules_{Rules::Options()};
+  LayoutTable layouts_;
+  const std::unique_ptr<const Rules> rules_ = Rules::Create({}, &layouts_).value();
   FamilyTypes families_{4096, 1};
 };
 

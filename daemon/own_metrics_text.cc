@@ -68,35 +68,20 @@ void AppendHistogram(const TextEncoder& encoder, const FamilyView& family, std::
                     out);
 }
 
-// The types that aggregates do not have: a line of `name`, which may carry one more label.
-void AppendLine(std::string_view name, const std::string& labels, double value, std::string* out) {
-  out->append(name);
-  if (!labels.empty()) out->append("{").append(labels).append("}");
-  out->push_back(' ');
-  AppendValue(value, out);
-  out->push_back('\n');
-}
-
-void AppendSummary(const std::string& name, const std::string& labels,
+void AppendSummary(const TextEncoder& encoder, const FamilyView& family, std::string_view labels,
                    const ClientMetric::Summary& summary, std::string* out) {
+  std::vector<std::string> quantiles;
+  std::vector<double> values;
   for (const ClientMetric::Quantile& quantile : summary.quantile) {
-    std::string with_quantile = labels.empty() ? "quantile=\"" : labels + ",quantile=\"";
-    AppendValue(quantile.quantile, &with_quantile);
-    AppendLine(name, with_quantile + "\"", quantile.value, out);
+    AppendValue(quantile.quantile, &quantiles.emplace_back());
+    values.push_back(quantile.value);
   }
-  AppendLine(name + "_sum", labels, summary.sample_sum, out);
-  AppendLine(name + "_count", labels, static_cast<double>(summary.sample_count), out);
-}
-
-void AppendForeignMetadata(const MetricFamily& family, TextFormat format, std::string* out) {
-  const char* const untyped = format == TextFormat::kOpenMetrics100 ? "unknown" : "untyped";
-  const char* const type = family.type == MetricType::Summary ? "summary" : untyped;
-  if (!family.help.empty()) {
-    out->append("# HELP ").append(family.name).push_back(' ');
-    AppendEscapedHelp(family.help, format, out);
-    out->push_back('\n');
-  }
-  out->append("# TYPE ").append(family.name).append(" ").append(type).push_back('\n');
+  encoder.Summary(family, labels,
+                  {.quantiles = quantiles,
+                   .values = values,
+                   .count = summary.sample_count,
+                   .sum = summary.sample_sum},
+                  out);
 }
 
 // The families of types that aggregates have too, by the encoder of the aggregates.
@@ -117,19 +102,29 @@ void AppendEncoded(const MetricFamily& family, FamilyType type, TextFormat forma
       case FamilyType::kHistogram:
         AppendHistogram(encoder, view, labels, metric.histogram, out);
         break;
+      case FamilyType::kSummary:
+        AppendSummary(encoder, view, labels, metric.summary, out);
+        break;
     }
   }
 }
 
-void AppendForeign(const MetricFamily& family, TextFormat format, std::string* out) {
-  AppendForeignMetadata(family, format, out);
+// The one type that aggregates do not have.
+void AppendUntyped(const MetricFamily& family, TextFormat format, std::string* out) {
+  if (!family.help.empty()) {
+    out->append("# HELP ").append(family.name).push_back(' ');
+    AppendEscapedHelp(family.help, format, out);
+    out->push_back('\n');
+  }
+  const char* const type = format == TextFormat::kOpenMetrics100 ? "unknown" : "untyped";
+  out->append("# TYPE ").append(family.name).append(" ").append(type).push_back('\n');
   for (const ClientMetric& metric : family.metric) {
     const std::string labels = RenderLabels(metric);
-    if (family.type == MetricType::Summary) {
-      AppendSummary(family.name, labels, metric.summary, out);
-    } else {
-      AppendLine(family.name, labels, metric.untyped.value, out);
-    }
+    out->append(family.name);
+    if (!labels.empty()) out->append("{").append(labels).append("}");
+    out->push_back(' ');
+    AppendValue(metric.untyped.value, out);
+    out->push_back('\n');
   }
 }
 
@@ -144,8 +139,9 @@ void AppendFamily(const MetricFamily& family, TextFormat format, std::string* ou
     case MetricType::Histogram:
       return AppendEncoded(family, FamilyType::kHistogram, format, out);
     case MetricType::Summary:
+      return AppendEncoded(family, FamilyType::kSummary, format, out);
     case MetricType::Untyped:
-      return AppendForeign(family, format, out);
+      return AppendUntyped(family, format, out);
   }
 }
 

@@ -34,14 +34,15 @@ int UsableCpu(int index) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ShardSet>> ShardSet::Create(const Options& options, int shards,
+absl::StatusOr<std::unique_ptr<ShardSet>> ShardSet::Create(const Options& options,
+                                                           Rules::Options rules, int shards,
                                                            ConnectionCounts* counts) {
   const absl::StatusOr<uint64_t> seed = RandomSeed();
   if (!seed.ok()) return seed.status();
   std::unique_ptr<ShardSet> set(new ShardSet());
-  Rules::Options rules;
-  rules.default_ttl_ms = absl::ToInt64Milliseconds(options.series_ttl);
-  set->rules_ = std::make_unique<Rules>(rules);
+  auto book = RuleBook::Create(std::move(rules));
+  if (!book.ok()) return book.status();
+  set->book_ = *std::move(book);
   // A histogram claims four names, and there are never more families than series.
   set->families_ = std::make_unique<FamilyTypes>(size_t{4} * options.series_limit, *seed);
 
@@ -50,7 +51,9 @@ absl::StatusOr<std::unique_ptr<ShardSet>> ShardSet::Create(const Options& option
     shard_options.index = i;
     shard_options.hash_seed = *seed;
     shard_options.max_series = options.series_limit;
-    auto shard = Shard::Create(shard_options, set->rules_.get(), set->families_.get());
+    shard_options.max_line_bytes = static_cast<uint32_t>(options.max_line_bytes);
+    shard_options.tags = options.tags;
+    auto shard = Shard::Create(shard_options, set->book_.get(), set->families_.get());
     if (!shard.ok()) return shard.status();
 
     ShardThread::Options thread_options;
@@ -68,6 +71,20 @@ absl::Status ShardSet::Start() {
   for (const auto& thread : threads_) {
     absl::Status status = thread->Start();
     if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ShardSet::UseRules(Rules::Options options, std::function<void()> done) {
+  const absl::StatusOr<uint16_t> generation = book_->Publish(std::move(options));
+  if (!generation.ok()) return generation.status();
+  const auto left = std::make_shared<std::atomic<size_t>>(threads_.size());
+  for (const auto& thread : threads_) {
+    book_->Hold(*generation);
+    thread->UseRules(*generation, [left, done] {
+      // The last must see what the others did before, hence acquire and release.
+      if (left->fetch_sub(1, std::memory_order_acq_rel) == 1) done();
+    });
   }
   return absl::OkStatus();
 }

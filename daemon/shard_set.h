@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/rules/rules.h"
+#include "core/rules/rule_book.h"
 #include "core/shard/family_types.h"
 #include "core/shard/shard.h"
 #include "daemon/connection_counts.h"
@@ -24,7 +24,8 @@ namespace tallyd {
 // meanwhile.
 class ShardSet {
  public:
-  static absl::StatusOr<std::unique_ptr<ShardSet>> Create(const Options& options, int shards,
+  static absl::StatusOr<std::unique_ptr<ShardSet>> Create(const Options& options,
+                                                          Rules::Options rules, int shards,
                                                           ConnectionCounts* counts);
   ShardSet(const ShardSet&) = delete;
   ShardSet& operator=(const ShardSet&) = delete;
@@ -35,7 +36,12 @@ class ShardSet {
   // After `done`.
   void Join();
 
-  const Rules& rules() const { return *rules_; }
+  // Control thread. Has every shard read keys by `options` from its next batch on; calls `done`, on
+  // the last of their threads, once they all do. On an error nothing has changed.
+  absl::Status UseRules(Rules::Options options, std::function<void()> done);
+
+  RuleBook* rules() { return book_.get(); }
+  const FamilyTypes& families() const { return *families_; }
   const ListenerSet::Threads& threads() const { return threads_; }
   std::vector<ShardMemory*> memories();
   std::vector<const Ledger*> ledgers() const;
@@ -43,7 +49,7 @@ class ShardSet {
  private:
   ShardSet() = default;
 
-  std::unique_ptr<Rules> rules_;
+  std::unique_ptr<RuleBook> book_;
   std::unique_ptr<FamilyTypes> families_;
   std::vector<std::unique_ptr<Shard>> shards_;
   ListenerSet::Threads threads_;

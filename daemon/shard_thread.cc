@@ -167,6 +167,13 @@ void ShardThread::RemoveTap(std::shared_ptr<LineTap> tap) {
   });
 }
 
+void ShardThread::UseRules(uint16_t generation, std::function<void()> done) {
+  boost::asio::post(loop_, [this, generation, done = std::move(done)] {
+    shard_->UseRules(generation);
+    done();
+  });
+}
+
 void ShardThread::Stop(std::function<void()> done) {
   boost::asio::post(loop_, [this, done = std::move(done)] {
     DrainAndClose();

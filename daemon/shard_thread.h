@@ -52,6 +52,9 @@ class ShardThread {
   // Any thread. From some batch on, and until some batch after Remove, the tap sees every line.
   void AddTap(std::shared_ptr<LineTap> tap);
   void RemoveTap(std::shared_ptr<LineTap> tap);
+  // Any thread, after Start. The shard uses this generation of rules, whose hold it takes over;
+  // then calls `done`.
+  void UseRules(uint16_t generation, std::function<void()> done);
   // Any thread, once, after Start. The thread takes what the kernel has queued for it, closes its
   // sockets and ends; just before, it calls `done`.
   void Stop(std::function<void()> done);

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "bench/load/plan.h"
@@ -49,18 +50,31 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+// A mapping of so many rules, each of which a name is held against when it is new.
+Rules::Options Mapped(int rules) {
+  if (rules == 0) return {};
+  MappingConfig config;
+  for (int i = 0; i < rules; ++i) {
+    MappingRule rule;
+    rule.match = absl::StrCat("service", i, ".*.*");
+    rule.name = "service_${1}_${2}";
+    config.rules.push_back(std::move(rule));
+  }
+  return {.mapping = Mapping::Compile(std::move(config)).value()};
+}
+
 // A shard with its merger, fed from a ring of packets.
 class Subject {
  public:
-  Subject()
-      : rules_(Rules::Options{}),
+  explicit Subject(int rules)
+      : rules_(RuleBook::Create(Mapped(rules)).value()),
         families_(4'000'000, 1),
         encoder_(TextFormat::kPrometheus004, ContentCoding::kIdentity) {
-    shard_ =
-        Shard::Create({.index = 0, .hash_seed = 1, .max_series = 2'000'000}, &rules_, &families_)
-            .value();
-    merger_ =
-        std::make_unique<Merger>(std::vector<ShardMemory*>{&shard_->memory()}, &rules_, 2'000'000);
+    shard_ = Shard::Create({.index = 0, .hash_seed = 1, .max_series = 2'000'000}, rules_.get(),
+                           &families_)
+                 .value();
+    merger_ = std::make_unique<Merger>(std::vector<ShardMemory*>{&shard_->memory()}, rules_.get(),
+                                       2'000'000);
     variant_ = merger_->AddVariant(&encoder_);
   }
 
@@ -81,7 +95,7 @@ class Subject {
   const Merger& merger() const { return *merger_; }
 
  private:
-  Rules rules_;
+  std::unique_ptr<RuleBook> rules_;
   FamilyTypes families_;
   TextEncoder encoder_;
   std::unique_ptr<Shard> shard_;
@@ -107,7 +121,7 @@ double LinesOf(const Snapshot& snapshot) {
   return lines;
 }
 
-std::string WorkloadJson(const std::string& name, int passes) {
+std::string WorkloadJson(const std::string& name, int passes, int rules) {
   absl::StatusOr<Workload> workload = WorkloadPreset(name);
   if (!workload.ok()) {
     std::fprintf(stderr, "no workload %s\n", name.c_str());
@@ -119,7 +133,7 @@ std::string WorkloadJson(const std::string& name, int passes) {
   const auto lines = static_cast<double>(ring.lines());
 
   const double resident = ResidentBytes();
-  Subject subject;
+  Subject subject(rules);
   const double first = Timed([&] { subject.Apply(ring, 0, ring.size()); }) / lines;
   std::vector<double> applies;
   for (int i = 0; i < passes; ++i) {
@@ -197,16 +211,18 @@ std::string CellsJson() {
 int main(int argc, char** argv) {
   std::vector<std::string> workloads = {"W1", "W2", "W5"};
   int passes = 7;
+  int rules = 0;
   CLI::App app("What a shard and the merger cost in memory, ns of CPU per line");
   app.add_option("--workload", workloads, "W1, W2, W4 or W5");
   app.add_option("--passes", passes, "passes, of which the median counts");
+  app.add_option("--rules", rules, "mapping rules, none of which fits");
   CLI11_PARSE(app, argc, argv);
   // As the daemon does.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 512 << 20);
   std::vector<std::string> parts = {tallyd::bench::CellsJson()};
   for (const std::string& workload : workloads) {
-    parts.push_back(tallyd::bench::WorkloadJson(workload, passes));
+    parts.push_back(tallyd::bench::WorkloadJson(workload, passes, rules));
   }
   std::printf("{%s}\n", absl::StrJoin(parts, ",").c_str());
 }

@@ -177,6 +177,18 @@ size_t BucketLinesChars(std::string_view name, std::string_view labels,
   return (value.les.size() + 1) * line + les;
 }
 
+// The `_sum` and `_count` lines.
+char* PutSumAndCount(char* out, std::string_view name, std::string_view labels, double sum,
+                     uint64_t count) {
+  out = PutSuffixedSeries(out, name, "_sum", labels);
+  out = PutValue(out, sum);
+  *out++ = '\n';
+  out = PutSuffixedSeries(out, name, "_count", labels);
+  out = PutInteger(out, count);
+  *out++ = '\n';
+  return out;
+}
+
 bool EndsWith(std::string_view text, std::string_view suffix) {
   return text.size() > suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
 }
@@ -201,6 +213,8 @@ Metadata MetadataOf(const FamilyView& family, TextFormat format) {
       return {family.name, "gauge"};
     case FamilyType::kHistogram:
       return {family.name, "histogram"};
+    case FamilyType::kSummary:
+      return {family.name, "summary"};
   }
   return {family.name, format == TextFormat::kOpenMetrics100 ? "unknown" : "untyped"};
 }
@@ -303,13 +317,20 @@ void TextEncoder::Histogram(const FamilyView& family, std::string_view labels,
   cumulative += value.buckets[value.les.size()];
   out = PutBucketEnd(out, "+Inf", cumulative);
 
-  out = PutSuffixedSeries(out, family.name, "_sum", labels);
-  out = PutValue(out, value.sum);
-  *out++ = '\n';
-  out = PutSuffixedSeries(out, family.name, "_count", labels);
-  out = PutInteger(out, cumulative);
-  *out++ = '\n';
-  EndAt(out, page);
+  EndAt(PutSumAndCount(out, family.name, labels, value.sum, cumulative), page);
+}
+
+void TextEncoder::Summary(const FamilyView& family, std::string_view labels,
+                          const SummaryValue& value, std::string* page) const {
+  std::string with_quantile;
+  for (size_t i = 0; i < value.quantiles.size(); ++i) {
+    with_quantile.assign(labels);
+    if (!labels.empty()) with_quantile.push_back(',');
+    with_quantile.append("quantile=\"").append(value.quantiles[i]).push_back('"');
+    Gauge(family, with_quantile, value.values[i], page);
+  }
+  char* const out = Extend(page, SummaryLinesChars(family.name, labels));
+  EndAt(PutSumAndCount(out, family.name, labels, value.sum, value.count), page);
 }
 
 void TextEncoder::Finish(std::string* page) const {

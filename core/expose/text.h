@@ -39,6 +39,8 @@ class TextEncoder : public PageEncoder {
              std::string* page) const override;
   void Histogram(const FamilyView& family, std::string_view labels, const HistogramValue& value,
                  std::string* page) const override;
+  void Summary(const FamilyView& family, std::string_view labels, const SummaryValue& value,
+               std::string* page) const override;
   bool compresses() const override { return coding_ == ContentCoding::kGzip; }
   void Finish(std::string* page) const override;
 

@@ -30,6 +30,7 @@ uint64_t CellReader::MarkOf(CellRef cell, SeriesKind kind) const {
     case SeriesKind::kGauge:
       return LoadWord(words[0]);
     case SeriesKind::kHistogram:
+    case SeriesKind::kSummary:
     case SeriesKind::kSet:
       return LoadWord(words[0]);  // the time of the last sample
   }
@@ -46,11 +47,15 @@ void CellReader::Fold(SeriesId series, SeriesKind kind, CellRef cell) {
       Add(counter, &base.counter);
       break;
     }
-    case SeriesKind::kHistogram: {
+    case SeriesKind::kHistogram:
+    case SeriesKind::kSummary: {
       const HistogramCell histogram(words, LayoutOf(series));
       base.buckets.resize(LayoutOf(series).bounds.size() + 1);
       histogram.AddBuckets(base.buckets);
       base.sum += histogram.sum();
+      // Nobody rewrites the window of a cell that is retired.
+      HistogramCell::WindowCounts window;
+      if (histogram.ReadWindow(&window)) base.window.Add(window);
       break;
     }
     case SeriesKind::kGauge:
@@ -80,6 +85,8 @@ GaugeReading CellReader::ReadGauge(CellRef cell) const {
 void CellReader::Forget(SeriesId series) {
   bases_.erase(series);
   set_sizes_.erase(series);
+  summaries_.Forget(series);
+  quantiles_.erase(series);
   shared_gauges_.erase(series);
 }
 
@@ -147,6 +154,52 @@ HistogramValue CellReader::Histogram(SeriesId series) {
   }
   value.buckets = buckets_;
   return value;
+}
+
+bool CellReader::ReadWindows(SeriesId series, ExponentialCounts* counts) const {
+  bool whole = true;
+  const auto base = bases_.find(series);
+  if (base != bases_.end()) counts->Add(base->second.window);
+  table_->ForEachCell(series, [&](CellRef cell) {
+    HistogramCell::WindowCounts window;
+    if (HistogramCell(WordsOf(cell), LayoutOf(series)).ReadWindow(&window)) {
+      counts->Add(window);
+    } else {
+      whole = false;
+    }
+  });
+  return whole;
+}
+
+std::vector<SeriesId> CellReader::TurnSummaries(int64_t now_ns) {
+  std::vector<SeriesId> changed;
+  for (const SeriesId series : summaries_.Due(now_ns)) {
+    ExponentialCounts now;
+    // A cell in the midst of a rewrite is read again in the next pass.
+    if (!ReadWindows(series, &now)) continue;
+    if (summaries_.Turn(series, now_ns, now)) changed.push_back(series);
+  }
+  return changed;
+}
+
+void CellReader::ReadQuantiles(SeriesId series, const HistogramLayout& layout) {
+  std::vector<double>& values = quantiles_[series];
+  ExponentialCounts counts;
+  // Of a cell in the midst of a rewrite the old quantiles stand until the next pass.
+  if (!ReadWindows(series, &counts) && values.size() == layout.quantiles.size()) return;
+  summaries_.TakeOffPast(series, &counts);
+  values.clear();
+  for (const double quantile : layout.quantiles) values.push_back(counts.Quantile(quantile));
+}
+
+SummaryValue CellReader::Summary(SeriesId series) {
+  const HistogramLayout& layout = LayoutOf(series);
+  ReadQuantiles(series, layout);
+  const HistogramValue whole = Histogram(series);
+  return {.quantiles = layout.quantile_texts,
+          .values = quantiles_[series],
+          .count = whole.buckets[0],
+          .sum = whole.sum};
 }
 
 // So that the sum is that of the buckets. In a chunk that is written all the time it may be ahead

@@ -8,11 +8,13 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "core/merge/exponential_counts.h"
 #include "core/merge/gauge_merge.h"
 #include "core/merge/page_encoder.h"
 #include "core/merge/series_table.h"
 #include "core/merge/shard_reader.h"
-#include "core/rules/rules.h"
+#include "core/merge/summary_windows.h"
+#include "core/rules/rule_book.h"
 
 namespace tallyd {
 
@@ -22,15 +24,13 @@ namespace tallyd {
 // time. Thread-compatible: the merger thread only.
 class CellReader {
  public:
-  CellReader(const SeriesTable* table, std::vector<ShardReader>* shards, const Rules* rules)
-      : table_(table), shards_(shards), rules_(rules) {}
+  CellReader(const SeriesTable* table, std::vector<ShardReader>* shards, const RuleBook* book)
+      : table_(table), shards_(shards), book_(book) {}
 
   // A number that changes whenever the content of a cell does, though within a batch only once if
   // it marks the time rather than the content.
   uint64_t MarkOf(CellRef cell, SeriesKind kind) const;
-  static bool MarksTimes(SeriesKind kind) {
-    return kind == SeriesKind::kHistogram || kind == SeriesKind::kSet;
-  }
+  static bool MarksTimes(SeriesKind kind) { return IsObserver(kind) || kind == SeriesKind::kSet; }
 
   // Keeps what a retired cell held, as part of its series' value for as long as that lives.
   void Fold(SeriesId series, SeriesKind kind, CellRef cell);
@@ -47,8 +47,16 @@ class CellReader {
   CounterValue Counter(SeriesId series) const;
   double Gauge(SeriesId series) const;
   double SetSize(SeriesId series, int64_t now_ns);
-  // Valid until the next call.
+  // Valid until the next call of either.
   HistogramValue Histogram(SeriesId series);
+  SummaryValue Summary(SeriesId series);
+
+  // A new summary's window begins.
+  void BeginSummary(SeriesId series, int64_t now_ns) {
+    summaries_.Begin(series, LayoutOf(series), now_ns);
+  }
+  // Moves the windows of summaries on; returns those whose quantiles may be others now.
+  std::vector<SeriesId> TurnSummaries(int64_t now_ns);
 
   void PrefetchCell(const SeriesRecord& record) const;
 
@@ -58,6 +66,7 @@ class CellReader {
     CounterValue counter;
     double sum = 0;
     std::vector<uint64_t> buckets;
+    ExponentialCounts window;
   };
   struct SharedGauge {
     GaugeMerge merge;
@@ -72,20 +81,26 @@ class CellReader {
     return (*shards_)[cell.shard].memory().CellOf(cell.slot);
   }
   const HistogramLayout& LayoutOf(SeriesId series) const {
-    return rules_->layouts()[table_->family_of(series).layout];
+    return book_->layout(table_->family_of(series).layout);
   }
+
+  // The exponential windows of all cells together; false if one of them is being rewritten.
+  bool ReadWindows(SeriesId series, ExponentialCounts* counts) const;
+  void ReadQuantiles(SeriesId series, const HistogramLayout& layout);
 
   void ReadAtBatchBoundary(CellRef cell, const HistogramLayout& layout);
 
   const SeriesTable* table_;
   std::vector<ShardReader>* shards_;
-  const Rules* rules_;
+  const RuleBook* book_;
   absl::flat_hash_map<SeriesId, Base> bases_;
   absl::flat_hash_map<SeriesId, SharedGauge> shared_gauges_;
   absl::flat_hash_map<SeriesId, double> set_sizes_;  // when last read
   std::vector<uint64_t> buckets_;                    // of the series
   std::vector<uint64_t> cell_buckets_;               // of one cell
   double cell_sum_ = 0;
+  SummaryWindows summaries_;
+  absl::flat_hash_map<SeriesId, std::vector<double>> quantiles_;  // when last read
 };
 
 }  // namespace tallyd

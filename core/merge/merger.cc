@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "core/merge/cell_reader.h"
 #include "core/merge/page_directory.h"
@@ -22,6 +23,8 @@ FamilyType TypeOf(SeriesKind kind) {
       return FamilyType::kGauge;
     case SeriesKind::kHistogram:
       return FamilyType::kHistogram;
+    case SeriesKind::kSummary:
+      return FamilyType::kSummary;
   }
   return FamilyType::kGauge;
 }
@@ -38,15 +41,17 @@ std::string_view StemOf(std::string_view name) {
 
 class Merger::Impl {
  public:
-  Impl(std::vector<ShardMemory*> shards, const Rules* rules, uint64_t max_series)
-      : rules_(rules),
+  Impl(std::vector<ShardMemory*> shards, RuleBook* book, uint64_t max_series)
+      : book_(book),
         max_series_(max_series),
         shards_(shards.begin(), shards.end()),
         pages_(&table_),
-        cells_(&table_, &shards_, rules) {}
+        cells_(&table_, &shards_, book) {}
 
   MergeStats Merge(int64_t now_ns) {
     stats_ = MergeStats{};
+    now_ns_ = now_ns;
+    book_->Sweep();
     for (size_t shard = 0; shard < shards_.size(); ++shard) {
       stats_.chunks_visited +=
           shards_[shard].Pass([&](uint32_t slot, SlotVisit what, ShardReader::SlotView* view) {
@@ -55,6 +60,7 @@ class Merger::Impl {
     }
     UpdateSharedGauges();
     TurnSetWindow(now_ns);
+    for (const SeriesId series : cells_.TurnSummaries(now_ns)) Change(series);
     merged_at_ns_ = now_ns;
     PublishAllowance();
     return stats_;
@@ -97,14 +103,17 @@ class Merger::Impl {
  private:
   void Visit(CellRef cell, SlotVisit what, ShardReader::SlotView* view) {
     ++stats_.slots_visited;
-    if (what.adopt) Adopt(cell, view);
+    // A cell that was superseded is looked at again: its time may have come back.
+    const bool adopt = what.adopt || (what.read && view->series == kNoId);
+    if (adopt) Adopt(cell, view);
     const SeriesId series = view->series;
+    if (series == kNoId) return;
     const SeriesKind kind = table_.family_of(series).kind;
     if (what.fold) return FoldCell(cell, kind, view);
     const uint64_t mark = cells_.MarkOf(cell, kind);
     if (kind == SeriesKind::kGauge && cells_.IsSharedGauge(series)) {
       touched_gauges_.insert(series);
-    } else if (mark != view->mark || what.adopt || (view->doubt && cells_.MarksTimes(kind))) {
+    } else if (mark != view->mark || adopt || (view->doubt && cells_.MarksTimes(kind))) {
       Change(series);
     }
     view->mark = mark;
@@ -115,26 +124,71 @@ class Merger::Impl {
     pages_.Touch(table_.record(series).page);
   }
 
-  // A tenant not met before: its identity is what the rules say of its key.
+  // A tenant not met before: its identity is what its rules say of its key, and what its cell is.
   void Adopt(CellRef cell, ShardReader::SlotView* view) {
     ShardMemory& memory = shards_[cell.shard].memory();
-    rules_->Resolve(memory.KeyOf(memory.identities()[cell.slot]), &spec_);
+    SlotIdentity& identity = memory.identities()[cell.slot];
+    const CellClass cell_class =
+        memory.chunks()[cell.slot / ShardMemory::kSlotsPerChunk].cell_class;
+    const Rules& rules = book_->At(memory.GenerationOf(identity));
+    rules.Resolve(memory.KeyOf(identity), &spec_);
+    spec_.kind = static_cast<SeriesKind>(cell_class.kind());
+    spec_.layout = cell_class.layout();
+    view->series = kNoId;
+    if (!SettleFamily(rules.sequence())) return;
     bool created = false;
     view->series = table_.Intern(spec_, &created);
     table_.AddCell(view->series, cell);
     if (!created) return;
     ++stats_.series_added;
-    if (table_.family_of(view->series).size == 1) BeginFamily(view->series);
+    if (table_.family_of(view->series).size == 1) BeginFamily(view->series, rules.sequence());
     pages_.Insert(view->series);
     if (spec_.kind == SeriesKind::kSet) sets_.insert(view->series);
+    if (spec_.kind == SeriesKind::kSummary) cells_.BeginSummary(view->series, now_ns_);
   }
 
-  void BeginFamily(SeriesId first) {
+  // Whether a cell as `spec_` says may be shown in its family. One that newer rules made otherwise
+  // ends the family as it was: all its series leave, and it starts anew. One that older rules made
+  // otherwise counts on without being shown, until its shard has the new rules too.
+  bool SettleFamily(uint32_t sequence) {
+    const FamilyId id = table_.FindFamily(spec_.name);
+    if (id == kNoId) return true;
+    const Family& family = table_.family(id);
+    if (family.kind == spec_.kind && family.layout == spec_.layout) return true;
+    if (sequence <= family.sequence) return false;
+    for (const SeriesId series : pages_.SeriesOf(id)) Supersede(series);
+    return true;
+  }
+
+  void Supersede(SeriesId series) {
+    std::vector<CellRef> cells;
+    table_.ForEachCell(series, [&](CellRef cell) { cells.push_back(cell); });
+    for (const CellRef cell : cells) {
+      shards_[cell.shard].view(cell.slot).series = kNoId;
+      table_.RemoveCell(series, cell);
+    }
+    RemoveSeries(series);
+  }
+
+  void BeginFamily(SeriesId first, uint32_t sequence) {
     Family& family = table_.family(table_.record(first).family);
+    family.sequence = sequence;
+    family.help = InternHelp(Rules::HelpOf(spec_.rule));
+    const HistogramLayout& layout = book_->layout(family.layout);
     if (family.kind == SeriesKind::kHistogram) {
-      family.lines = static_cast<uint32_t>(rules_->layouts()[family.layout].bounds.size()) + 3;
+      family.lines = static_cast<uint32_t>(layout.bounds.size()) + 3;
+    } else if (family.kind == SeriesKind::kSummary) {
+      family.lines = static_cast<uint32_t>(layout.quantiles.size()) + 2;
     }
     StemChanges(family.name);
+  }
+
+  // Texts come from mapping files, so there are few.
+  uint32_t InternHelp(std::string_view help) {
+    const auto [found, is_new] =
+        help_numbers_.try_emplace(std::string(help), static_cast<uint32_t>(helps_.size()));
+    if (is_new) helps_.emplace_back(help);
+    return found->second;
   }
 
   // OpenMetrics calls the counter x_total x, unless there is an x: its page then reads otherwise.
@@ -156,6 +210,11 @@ class Merger::Impl {
       return;
     }
     table_.RemoveCell(series, cell);
+    RemoveSeries(series);
+  }
+
+  // One that has no cells.
+  void RemoveSeries(SeriesId series) {
     pages_.Erase(series);
     cells_.Forget(series);
     sets_.erase(series);
@@ -245,7 +304,7 @@ class Merger::Impl {
   FamilyView ViewOf(const Family& family) const {
     const std::string_view stem = StemOf(family.name);
     return {.name = family.name,
-            .help = rules_->HelpFor(family.name),
+            .help = helps_[family.help],
             .type = TypeOf(family.kind),
             .stem_is_taken = !stem.empty() && table_.FindFamily(stem) != kNoId};
   }
@@ -262,10 +321,12 @@ class Merger::Impl {
         return encoder.Gauge(family, labels, cells_.SetSize(series, merged_at_ns_), out);
       case SeriesKind::kHistogram:
         return encoder.Histogram(family, labels, cells_.Histogram(series), out);
+      case SeriesKind::kSummary:
+        return encoder.Summary(family, labels, cells_.Summary(series), out);
     }
   }
 
-  const Rules* rules_;
+  RuleBook* book_;
   const uint64_t max_series_;
   std::vector<ShardReader> shards_;
   SeriesTable table_;
@@ -274,14 +335,17 @@ class Merger::Impl {
   std::vector<const PageEncoder*> encoders_;
   absl::flat_hash_set<SeriesId> sets_;
   absl::flat_hash_set<SeriesId> touched_gauges_;  // of several cells, in this pass
+  std::vector<std::string> helps_;
+  absl::flat_hash_map<std::string, uint32_t> help_numbers_;
+  int64_t now_ns_ = 0;
   int64_t merged_at_ns_ = 0;
   MergeStats stats_;
   SeriesSpec spec_;      // scratch of Adopt
   std::string scratch_;  // of RenderInto
 };
 
-Merger::Merger(std::vector<ShardMemory*> shards, const Rules* rules, uint64_t max_series)
-    : impl_(std::make_unique<Impl>(std::move(shards), rules, max_series)) {}
+Merger::Merger(std::vector<ShardMemory*> shards, RuleBook* book, uint64_t max_series)
+    : impl_(std::make_unique<Impl>(std::move(shards), book, max_series)) {}
 Merger::~Merger() = default;
 
 MergeStats Merger::Merge(int64_t now_ns) { return impl_->Merge(now_ns); }

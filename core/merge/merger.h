@@ -9,7 +9,7 @@
 
 #include "core/merge/page_encoder.h"
 #include "core/merge/snapshot.h"
-#include "core/rules/rules.h"
+#include "core/rules/rule_book.h"
 #include "core/shard/shard_memory.h"
 
 namespace tallyd {
@@ -28,9 +28,9 @@ struct MergeStats {
 // returns may go to any thread.
 class Merger {
  public:
-  // The shards' memories and the rules outlive the merger. The shards are told to make no new
-  // series once there are `max_series`.
-  Merger(std::vector<ShardMemory*> shards, const Rules* rules, uint64_t max_series = 1'000'000);
+  // The shards' memories and the book outlive the merger. The shards are told to make no new series
+  // once there are `max_series`.
+  Merger(std::vector<ShardMemory*> shards, RuleBook* book, uint64_t max_series = 1'000'000);
   ~Merger();
   Merger(const Merger&) = delete;
   Merger& operator=(const Merger&) = delete;

@@ -33,6 +33,19 @@ size_t PageDirectory::IndexOf(const Section& section, const Page* page) const {
   return static_cast<size_t>(at - section.begin());
 }
 
+std::vector<SeriesId> PageDirectory::SeriesOf(FamilyId id) const {
+  const Family& family = table_->family(id);
+  const Section& section = sections_[SectionOf(family.name)];
+  std::vector<SeriesId> found;
+  for (size_t i = IndexOf(section, pages_[table_->record(family.first).page].get());
+       i < section.size() && found.size() < family.size; ++i) {
+    for (const SeriesId series : section[i]->series) {
+      if (table_->record(series).family == id) found.push_back(series);
+    }
+  }
+  return found;
+}
+
 Page* PageDirectory::AddPage(Section* section, size_t index) {
   PageId id;
   if (free_pages_.empty()) {

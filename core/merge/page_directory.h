@@ -42,6 +42,8 @@ class PageDirectory {
   void Insert(SeriesId id);
   // Takes a series off its page.
   void Erase(SeriesId id);
+  // All series of a family, which has some.
+  std::vector<SeriesId> SeriesOf(FamilyId family) const;
   // Something of the page has changed.
   void Touch(PageId page) { pages_[page]->current = 0; }
   bool IsTouched(PageId page) const { return pages_[page]->current == 0; }

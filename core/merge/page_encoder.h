@@ -12,7 +12,7 @@
 
 namespace tallyd {
 
-enum class FamilyType : uint8_t { kCounter = 1, kGauge = 2, kHistogram = 3 };
+enum class FamilyType : uint8_t { kCounter = 1, kGauge = 2, kHistogram = 3, kSummary = 4 };
 
 // One family as the formats see it. The views live as long as the call they are passed to.
 struct FamilyView {
@@ -38,6 +38,14 @@ struct HistogramValue {
   double sum = 0;
 };
 
+// A summary: quantiles over a window, count and sum since the beginning.
+struct SummaryValue {
+  std::span<const std::string> quantiles;  // as label values, ascending
+  std::span<const double> values;          // one for each; NaN where nothing is known
+  uint64_t count = 0;
+  double sum = 0;
+};
+
 // Writes families and series into a page. Thread-compatible; the merger thread uses it.
 //
 // `labels` are rendered and escaped as in the text formats, sorted by name, without braces:
@@ -53,6 +61,8 @@ class PageEncoder {
                      std::string* page) const = 0;
   virtual void Histogram(const FamilyView& family, std::string_view labels,
                          const HistogramValue& value, std::string* page) const = 0;
+  virtual void Summary(const FamilyView& family, std::string_view labels, const SummaryValue& value,
+                       std::string* page) const = 0;
   // Called once, when the page is complete: the place to compress it.
   virtual bool compresses() const = 0;
   virtual void Finish(std::string* page) const = 0;

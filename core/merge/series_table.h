@@ -33,7 +33,9 @@ struct CellRef {
 struct Family {
   std::string name;
   SeriesKind kind = SeriesKind::kCounter;
-  uint16_t layout = 0;
+  uint16_t layout = 0;       // of observers
+  uint32_t sequence = 0;     // of the rules that made kind and layout
+  uint32_t help = 0;         // the merger knows the text
   uint32_t lines = 1;        // that a series takes in the text formats
   uint32_t size = 0;         // series
   SeriesId first = kNoId;    // the one that the family's header goes before

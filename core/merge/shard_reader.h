@@ -55,6 +55,7 @@ class ShardReader {
   }
 
   ShardMemory& memory() const { return *memory_; }
+  SlotView& view(uint32_t slot) { return views_[slot]; }
 
  private:
   // After the cells of a chunk were read: were they of a batch that is not published yet?

@@ -1,33 +1,21 @@
 #include "core/rules/rules.h"
 
-#include <algorithm>
+#include <utility>
 
+#include "core/rules/label_set.h"
 #include "core/rules/sanitize.h"
 
 namespace tallyd {
 namespace {
 
-constexpr auto kNone = std::string_view::npos;
+SeriesKind KindOf(ObserverType type) {
+  return type == ObserverType::kSummary ? SeriesKind::kSummary : SeriesKind::kHistogram;
+}
 
-// A label by its final name, its value as sent.
-struct Label {
-  std::string name;
-  std::string_view value;
-};
-
-SeriesKind KindOf(SampleType type) {
-  switch (type) {
-    case SampleType::kCounter:
-      return SeriesKind::kCounter;
-    case SampleType::kGauge:
-      return SeriesKind::kGauge;
-    case SampleType::kTimer:
-    case SampleType::kHistogram:
-      return SeriesKind::kHistogram;
-    case SampleType::kSet:
-      return SeriesKind::kSet;
-  }
-  return SeriesKind::kCounter;
+HistogramLayout LayoutOf(const MappingRule& rule) {
+  return rule.observer_type == ObserverType::kSummary
+             ? HistogramLayout::FromOptions(rule.summary)
+             : HistogramLayout::FromOptions(rule.histogram);
 }
 
 bool StartsWith(std::string_view text, std::string_view prefix) {
@@ -39,108 +27,126 @@ bool IsOurOwn(std::string_view name) {
 }
 
 bool IsReserved(std::string_view label, SeriesKind kind) {
-  return StartsWith(label, "__") || (kind == SeriesKind::kHistogram && label == "le");
+  return StartsWith(label, "__") || (kind == SeriesKind::kHistogram && label == "le") ||
+         (kind == SeriesKind::kSummary && label == "quantile");
 }
-
-// The labels of a key as they are found, repeated names and all.
-class LabelReader {
- public:
-  explicit LabelReader(SeriesSpec* spec) : spec_(spec) {}
-
-  // `tags` as KeyView has them.
-  void Read(std::string_view tags) {
-    size_t bar = tags.find('|');
-    ReadTagSection(tags.substr(0, bar));
-    while (bar != kNone) {
-      tags.remove_prefix(bar + 1);
-      bar = tags.find('|');
-      const std::string_view section = tags.substr(0, bar);
-      if (section[0] == '#') {
-        ReadTagSection(section.substr(1));
-      } else {
-        Add("container_id", section.substr(2));  // "c:" and the id
-      }
-    }
-  }
-
-  // Sorted by name, of each name the last.
-  std::vector<Label> Take() {
-    std::stable_sort(labels_.begin(), labels_.end(),
-                     [](const Label& a, const Label& b) { return a.name < b.name; });
-    std::vector<Label> kept;
-    for (Label& label : labels_) {
-      if (!kept.empty() && kept.back().name == label.name) {
-        kept.pop_back();
-        Count(&spec_->overridden_labels);
-      }
-      kept.push_back(std::move(label));
-    }
-    return kept;
-  }
-
- private:
-  // A trailing comma is no error; a leading or doubled one is an empty tag.
-  void ReadTagSection(std::string_view tags) {
-    while (!tags.empty()) {
-      const size_t comma = tags.find(',');
-      ReadTag(tags.substr(0, comma));
-      if (comma == kNone) return;
-      tags.remove_prefix(comma + 1);
-    }
-  }
-
-  void ReadTag(std::string_view tag) {
-    if (!tag.empty() && tag[0] == '#') tag.remove_prefix(1);
-    const size_t colon = tag.find(':');
-    if (colon == kNone || colon == 0 || colon + 1 == tag.size()) return Count(&spec_->bad_tags);
-    Add(tag.substr(0, colon), tag.substr(colon + 1));
-  }
-
-  void Add(std::string_view name, std::string_view value) {
-    Label& label = labels_.emplace_back();
-    AppendSanitizedName(name, &label.name);
-    label.value = value;
-  }
-
-  static void Count(uint16_t* count) {
-    if (*count < UINT16_MAX) ++*count;
-  }
-
-  SeriesSpec* spec_;
-  std::vector<Label> labels_;
-};
 
 Verdict Refuse(DropReason reason) { return {.accepted = false, .reason = reason}; }
 
+// Whether the line had a tag section. (One that was empty never gets this far.)
+bool HasTagSection(std::string_view tags) {
+  return !tags.empty() && (tags[0] != '|' || tags.find("|#") != std::string_view::npos);
+}
+
 }  // namespace
 
-Rules::Rules(Options options) : options_(options) {
-  layouts_.push_back(HistogramLayout::Default());
+absl::StatusOr<std::unique_ptr<const Rules>> Rules::Create(Options options, LayoutTable* layouts,
+                                                           uint32_t sequence) {
+  std::unique_ptr<Rules> rules(new Rules(std::move(options), sequence));
+  const absl::Status status = rules->InternLayouts(layouts);
+  if (!status.ok()) return status;
+  return rules;
+}
+
+Rules::Rules(Options options, uint32_t sequence)
+    : options_(std::move(options)), sequence_(sequence) {
+  if (options_.mapping != nullptr) defaults_ = options_.mapping->config().defaults;
+  if (defaults_.ttl_ms == 0) defaults_.ttl_ms = options_.default_ttl_ms;
+}
+
+absl::Status Rules::InternLayouts(LayoutTable* layouts) {
+  const absl::StatusOr<uint16_t> layout = layouts->Intern(LayoutOf(defaults_));
+  if (!layout.ok()) return layout.status();
+  default_layout_ = *layout;
+  if (options_.mapping == nullptr) return absl::OkStatus();
+  for (const MappingRule& rule : options_.mapping->config().rules) {
+    const absl::StatusOr<uint16_t> of_rule = layouts->Intern(LayoutOf(rule));
+    if (!of_rule.ok()) return of_rule.status();
+    rule_layouts_.push_back(*of_rule);
+  }
+  return absl::OkStatus();
+}
+
+// How the series is kept; without a rule as the defaults say.
+void Rules::UseRule(const MappingRule* rule, SampleType type, SeriesSpec* spec) const {
+  spec->rule = rule;
+  spec->ttl_ms = rule != nullptr && rule->ttl_ms > 0 ? rule->ttl_ms : defaults_.ttl_ms;
+  spec->scale = rule != nullptr ? rule->scale : 1;
+  switch (type) {
+    case SampleType::kCounter:
+      spec->kind = SeriesKind::kCounter;
+      return;
+    case SampleType::kGauge:
+      spec->kind = SeriesKind::kGauge;
+      return;
+    case SampleType::kSet:
+      spec->kind = SeriesKind::kSet;
+      return;
+    case SampleType::kTimer:
+    case SampleType::kHistogram:
+      break;
+  }
+  if (rule == nullptr) {
+    spec->kind = KindOf(defaults_.observer_type);
+    spec->layout = default_layout_;
+  } else {
+    spec->kind = KindOf(rule->observer_type);
+    spec->layout =
+        rule_layouts_[static_cast<size_t>(rule - options_.mapping->config().rules.data())];
+  }
 }
 
 Verdict Rules::Resolve(const KeyView& key, SeriesSpec* spec) const {
   *spec = SeriesSpec{};
-  spec->kind = KindOf(key.type);
-  spec->ttl_ms = options_.default_ttl_ms;
-  AppendSanitizedName(key.name, &spec->name);
+  const SplitName split = SplitNameTags(key.name, options_.tags);
+  LabelSet labels(options_.tags, options_.container_id_label);
+  labels.ReadName(split);
+  if (!labels.empty() && HasTagSection(key.tags)) return Refuse(DropReason::kMixedTagDialects);
+  labels.ReadSections(key.tags);
+  spec->bad_tags = labels.bad_tags();
+  spec->bad_name_tags = labels.bad_name_tags();
+  if (split.before.size() + split.after.size() > options_.limits.name_bytes) {
+    return Refuse(DropReason::kNameTooLong);
+  }
+  if (labels.tags() > options_.limits.tags) return Refuse(DropReason::kTooManyTags);
+
+  Mapped mapped;
+  mapped.name = std::string(split.before).append(split.after);
+  if (mapped.name.empty()) return Refuse(DropReason::kEmptyName);
+  if (options_.mapping != nullptr) {
+    const std::string sent = std::exchange(mapped.name, {});
+    if (!options_.mapping->Map(sent, key.type, &mapped))
+      mapped = {.rule = nullptr, .name = sent, .labels = {}};
+  }
+  if (mapped.rule != nullptr && mapped.rule->drop) return Refuse(DropReason::kMappingDrop);
+  AppendSanitizedName(mapped.name, &spec->name);
   if (spec->name.empty()) return Refuse(DropReason::kEmptyName);
   if (IsOurOwn(spec->name)) return Refuse(DropReason::kTypeConflict);
+  UseRule(mapped.rule, key.type, spec);
 
-  LabelReader reader(spec);
-  reader.Read(key.tags);
-  for (const Label& label : reader.Take()) {
+  spec->overridden_labels = labels.KeepLast();
+  if (spec->rule != nullptr) labels.Overlay(&mapped.labels, spec->rule->honor_labels);
+  return AppendLabels(labels, spec);
+}
+
+Verdict Rules::AppendLabels(const LabelSet& labels, SeriesSpec* spec) const {
+  size_t bytes = 0;
+  for (const Label& label : labels.labels()) {
     if (IsReserved(label.name, spec->kind)) return Refuse(DropReason::kBadLabel);
+    bytes += label.name.size() + label.value.size();
     if (!spec->labels.empty()) spec->labels.push_back(',');
     spec->labels.append(label.name).append("=\"");
     AppendEscaped(label.value, &spec->labels);
     spec->labels.push_back('"');
   }
+  if (bytes > options_.limits.label_bytes) return Refuse(DropReason::kLabelsTooLong);
   return {.accepted = true};
 }
 
-std::string_view Rules::HelpFor(std::string_view /*family*/) const {
+std::string_view Rules::HelpOf(const MappingRule* rule) {
   // statsd_exporter's text: a fleet that runs both shows one HELP per family.
-  return "Metric autogenerated by statsd_exporter.";
+  constexpr std::string_view kDefault = "Metric autogenerated by statsd_exporter.";
+  return rule == nullptr || rule->help.empty() ? kDefault : std::string_view(rule->help);
 }
 
 }  // namespace tallyd

@@ -1,5 +1,7 @@
 #include "core/shard/batch_pipeline.h"
 
+#include <utility>
+
 #include "core/shard/cells.h"
 #include "core/shard/set_cell.h"
 
@@ -75,17 +77,14 @@ void BatchPipeline::Resolve(Pending* pending) {
   if (entry.IsEmpty() || !same(entry)) {
     if (const KeyEntry* found = keys_->Find(pending->hash, same)) {
       entry = *found;
-    } else if (IsDecrement(*pending)) {
-      // It shall not make a series, nor take a family's name from another type.
-      entry.action = Action::kRefuse;
-      entry.target = static_cast<uint32_t>(DropReason::kNegativeCounter);
     } else {
       entry = slots_->AddKey({pending->type, std::string_view(pending->name, pending->name_size),
                               std::string_view(pending->tags, pending->tags_size)},
-                             pending->hash);
+                             pending->hash, pending->value / pending->rate);
     }
   }
   if (entry.action == Action::kRefuse) return;
+  if (entry.scaled) Scale(pending);
   pending->chunk = &chunks_[entry.target / ShardMemory::kSlotsPerChunk];
   pending->cell = cells_ + pending->chunk->cells +
                   uint64_t{entry.target % ShardMemory::kSlotsPerChunk} * pending->chunk->cell_words;
@@ -106,8 +105,16 @@ void BatchPipeline::NoteTime(const Pending& pending) {
   StoreWord(pending.cell[pending.chunk->cell_words - 1], static_cast<uint64_t>(now_ns_));
 }
 
-bool BatchPipeline::IsDecrement(const Pending& pending) {
-  return pending.type == SampleType::kCounter && !(pending.value / pending.rate >= 0);
+// A rule's factor comes after milliseconds are seconds and after a counter's rate, in this order,
+// so that the last digit agrees with statsd_exporter's.
+void BatchPipeline::Scale(Pending* pending) const {
+  const double scale = slots_->ExtrasOf(pending->entry).scale;
+  if (pending->type == SampleType::kTimer) pending->value /= 1000;
+  if (pending->type == SampleType::kCounter) {
+    pending->value /= std::exchange(pending->rate, 1);
+    pending->is_integer = false;
+  }
+  pending->value *= scale;
 }
 
 bool BatchPipeline::ApplyCounter(const Pending& pending) {
@@ -150,10 +157,10 @@ void BatchPipeline::CountRepairs(const Pending& pending) {
   counts_.repaired[static_cast<size_t>(RepairReason::kUnknownSection)] +=
       pending.repairs.unknown_sections;
   if (!pending.entry.repairs) return;
-  const SeriesSlots::Repairs repairs = slots_->RepairsOf(pending.entry);
-  counts_.repaired[static_cast<size_t>(RepairReason::kBadTag)] += repairs.bad_tags;
-  counts_.repaired[static_cast<size_t>(RepairReason::kOverriddenLabel)] +=
-      repairs.overridden_labels;
+  const SeriesSlots::Extras& extras = slots_->ExtrasOf(pending.entry);
+  counts_.repaired[static_cast<size_t>(RepairReason::kBadTag)] +=
+      extras.bad_tags + (pending.continues ? 0 : extras.bad_name_tags);
+  counts_.repaired[static_cast<size_t>(RepairReason::kOverriddenLabel)] += extras.overridden_labels;
 }
 
 void BatchPipeline::AddCountsTo(Ledger* ledger) {

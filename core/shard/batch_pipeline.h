@@ -45,6 +45,7 @@ class BatchPipeline {
     pending.type = sample.type;
     pending.is_change = sample.is_signed && dialect == Dialect::kStatsd;
     pending.is_integer = sample.is_integer;
+    pending.continues = sample.continues;
     pending.repairs = sample.repairs;
     pending.value = sample.value;
     pending.rate = sample.rate;
@@ -76,6 +77,7 @@ class BatchPipeline {
     SampleType type;
     bool is_change;
     bool is_integer;
+    bool continues;
     SampleRepairs repairs;
     KeyEntry entry;  // the first of the key's hash; then the key's
     CellWord* cell;
@@ -103,9 +105,9 @@ class BatchPipeline {
 
   void Locate(Pending* pending);
   void Resolve(Pending* pending);
+  void Scale(Pending* pending) const;
   template <class Apply>
   void ApplyEach(Action action, Apply&& apply);
-  static bool IsDecrement(const Pending& pending);
   bool ApplyCounter(const Pending& pending);
   void ApplyGauge(const Pending& pending);
   void ApplyObservation(const Pending& pending, double value);

@@ -188,7 +188,9 @@ void HistogramCell::Reach(int32_t bucket, Window::Header* header) {
   int32_t lowest = header->used() ? std::min(header->lowest, bucket) : bucket;
   int32_t highest = header->used() ? std::max(header->highest, bucket) : bucket;
   int halvings = 0;
-  while (highest - lowest >= Window::kBuckets) {
+  // At the lowest resolution there is room for all values there are.
+  while (highest - lowest >= layout_.window_buckets &&
+         header->schema - halvings > Window::kMinSchema) {
     lowest = Halve(lowest);
     highest = Halve(highest);
     ++halvings;

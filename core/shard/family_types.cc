@@ -20,33 +20,17 @@ void* ZeroPages(size_t bytes) {
   return pages;
 }
 
+bool IsObserverOwner(uint8_t owner) { return IsObserver(static_cast<SeriesKind>(owner)); }
+
 }  // namespace
 
 // At most half full, so that probes stay short and always find an empty entry.
 FamilyTypes::FamilyTypes(size_t max_families, uint64_t seed)
     : seed_(seed), mask_(std::bit_ceil(max_families * 2) - 1) {
-  hashes_ = static_cast<std::atomic<uint64_t>*>(ZeroPages((mask_ + 1) * sizeof(*hashes_)));
-  owners_ = static_cast<std::atomic<uint8_t>*>(ZeroPages((mask_ + 1) * sizeof(*owners_)));
+  entries_ = static_cast<Entry*>(ZeroPages((mask_ + 1) * sizeof(Entry)));
 }
 
-FamilyTypes::~FamilyTypes() {
-  munmap(hashes_, (mask_ + 1) * sizeof(*hashes_));
-  munmap(owners_, (mask_ + 1) * sizeof(*owners_));
-}
-
-FamilyTypes::Owner FamilyTypes::OwnerFor(SeriesKind kind) {
-  switch (kind) {
-    case SeriesKind::kCounter:
-      return Owner::kCounter;
-    case SeriesKind::kGauge:
-      return Owner::kGauge;
-    case SeriesKind::kSet:
-      return Owner::kSet;
-    case SeriesKind::kHistogram:
-      return Owner::kHistogram;
-  }
-  return Owner::kNone;
-}
+FamilyTypes::~FamilyTypes() { munmap(entries_, (mask_ + 1) * sizeof(Entry)); }
 
 uint64_t FamilyTypes::Hash(std::string_view family, std::string_view suffix) const {
   uint64_t hash;
@@ -59,94 +43,97 @@ uint64_t FamilyTypes::Hash(std::string_view family, std::string_view suffix) con
   return hash == 0 ? 1 : hash;  // zero marks an empty entry
 }
 
-size_t FamilyTypes::Find(uint64_t hash) const {
+FamilyTypes::Entry* FamilyTypes::Find(uint64_t hash) const {
   for (size_t i = 0; i <= mask_; ++i) {
-    const size_t entry = (hash + i) & mask_;
-    // Relaxed: the hash is all there is to an entry but its type, and that is one word by itself.
-    const uint64_t found = hashes_[entry].load(std::memory_order_relaxed);
+    Entry* const entry = &entries_[(hash + i) & mask_];
+    // Relaxed: the hash is all there is to an entry but its tenure, and that is one word by itself.
+    const uint64_t found = entry->hash.load(std::memory_order_relaxed);
     if (found == hash) return entry;
     if (found == 0) break;
   }
-  return mask_ + 1;
+  return nullptr;
 }
 
-size_t FamilyTypes::FindOrMake(uint64_t hash) {
+FamilyTypes::Entry* FamilyTypes::FindOrMake(uint64_t hash) {
   // Relaxed: a bound that racing threads may overstep by one each.
   if (used_.load(std::memory_order_relaxed) > mask_ / 2) return Find(hash);
   for (size_t i = 0; i <= mask_; ++i) {
-    const size_t entry = (hash + i) & mask_;
-    uint64_t found = hashes_[entry].load(std::memory_order_relaxed);
-    if (found == 0 &&
-        hashes_[entry].compare_exchange_strong(found, hash, std::memory_order_relaxed)) {
+    Entry* const entry = &entries_[(hash + i) & mask_];
+    uint64_t found = entry->hash.load(std::memory_order_relaxed);
+    if (found == 0 && entry->hash.compare_exchange_strong(found, hash, std::memory_order_relaxed)) {
       used_.fetch_add(1, std::memory_order_relaxed);
       return entry;
     }
     if (found == hash) return entry;
   }
-  return mask_ + 1;
+  return nullptr;
 }
 
-FamilyTypes::Owner FamilyTypes::OwnerAt(size_t entry) const {
-  return static_cast<Owner>(owners_[entry].load(std::memory_order_relaxed));
+bool FamilyTypes::MayTake(const Tenure& now, uint8_t owner, const FamilyWish& wish, Tenure* then) {
+  const bool newer = wish.sequence > now.sequence;
+  *then = {.owner = owner, .layout = wish.layout, .sequence = wish.sequence};
+  if (now.owner == kNobody) return true;
+  if (now.owner == owner) {
+    if (!newer) *then = now;
+    return true;
+  }
+  const bool both_observe = IsObserverOwner(now.owner) && IsObserverOwner(owner);
+  return newer && (both_observe || wish.mapped);
 }
 
-bool FamilyTypes::Take(size_t entry, Owner owner) {
-  uint8_t found = 0;
+bool FamilyTypes::Take(Entry* entry, uint8_t owner, const FamilyWish& wish, uint16_t* layout) {
   // Relaxed: who wins is decided by this one word, and nothing else is published by it.
-  return owners_[entry].compare_exchange_strong(found, static_cast<uint8_t>(owner),
-                                                std::memory_order_relaxed) ||
-         found == static_cast<uint8_t>(owner);
+  uint64_t word = entry->tenure.load(std::memory_order_relaxed);
+  while (true) {
+    Tenure then;
+    if (!MayTake(Tenure::Unpack(word), owner, wish, &then)) return false;
+    *layout = then.layout;
+    if (then.Pack() == word) return true;
+    if (entry->tenure.compare_exchange_weak(word, then.Pack(), std::memory_order_relaxed)) {
+      return true;
+    }
+  }
 }
 
-FamilyTypes::Claim FamilyTypes::ClaimFor(std::string_view family, SeriesKind kind) {
-  const size_t entry = FindOrMake(Hash(family, ""));
-  if (entry > mask_) return Claim::kFull;
-  if (kind == SeriesKind::kHistogram) return ClaimHistogram(family, entry);
-  return Take(entry, OwnerFor(kind)) ? Claim::kGranted : Claim::kConflict;
+FamilyTypes::Claim FamilyTypes::ClaimFor(const FamilyWish& wish, uint16_t* layout) {
+  Entry* const entry = FindOrMake(Hash(wish.family, ""));
+  if (entry == nullptr) return Claim::kFull;
+  if (IsObserver(wish.kind)) return ClaimObserver(wish, entry, layout);
+  return Take(entry, static_cast<uint8_t>(wish.kind), wish, layout) ? Claim::kGranted
+                                                                    : Claim::kConflict;
 }
 
-FamilyTypes::Claim FamilyTypes::ClaimHistogram(std::string_view family, size_t entry) {
-  const Owner now = OwnerAt(entry);
-  if (now == Owner::kHistogram) return Claim::kGranted;
-  if (now != Owner::kNone) return Claim::kConflict;
-  std::array<size_t, kSampleSuffixes.size()> samples;
+FamilyTypes::Claim FamilyTypes::ClaimObserver(const FamilyWish& wish, Entry* entry,
+                                              uint16_t* layout) {
+  const auto owner = static_cast<uint8_t>(wish.kind);
+  const Tenure now = Tenure::Unpack(entry->tenure.load(std::memory_order_relaxed));
+  Tenure then;
+  if (!MayTake(now, owner, wish, &then)) return Claim::kConflict;
+  std::array<Entry*, kSampleSuffixes.size()> samples;
   for (size_t i = 0; i < samples.size(); ++i) {
-    samples[i] = FindOrMake(Hash(family, kSampleSuffixes[i]));
-    if (samples[i] > mask_) return Claim::kFull;
-    // Look before claiming anything: a refused histogram shall not keep names from others.
-    const Owner owner = OwnerAt(samples[i]);
-    if (owner != Owner::kNone && owner != Owner::kHistogramSample) return Claim::kConflict;
+    samples[i] = FindOrMake(Hash(wish.family, kSampleSuffixes[i]));
+    if (samples[i] == nullptr) return Claim::kFull;
+    // Look before claiming anything: a refused observer shall not keep names from others.
+    const Tenure sample = Tenure::Unpack(samples[i]->tenure.load(std::memory_order_relaxed));
+    if (!MayTake(sample, kSampleOfObserver, wish, &then)) return Claim::kConflict;
   }
   // The names of the samples first: whoever then finds the family granted may rely on them. A shard
   // that claims one of them between our look and this leaves the others claimed: the name is
   // refused to both for good, which is safe.
-  for (const size_t sample : samples) {
-    if (!Take(sample, Owner::kHistogramSample)) return Claim::kConflict;
+  for (Entry* const sample : samples) {
+    uint16_t unused = 0;
+    if (!Take(sample, kSampleOfObserver, wish, &unused)) return Claim::kConflict;
   }
-  return Take(entry, Owner::kHistogram) ? Claim::kGranted : Claim::kConflict;
+  return Take(entry, owner, wish, layout) ? Claim::kGranted : Claim::kConflict;
 }
 
 bool FamilyTypes::Lookup(std::string_view family, SeriesKind* kind) const {
-  const size_t entry = Find(Hash(family, ""));
-  if (entry > mask_) return false;
-  switch (OwnerAt(entry)) {
-    case Owner::kCounter:
-      *kind = SeriesKind::kCounter;
-      return true;
-    case Owner::kGauge:
-      *kind = SeriesKind::kGauge;
-      return true;
-    case Owner::kSet:
-      *kind = SeriesKind::kSet;
-      return true;
-    case Owner::kHistogram:
-      *kind = SeriesKind::kHistogram;
-      return true;
-    case Owner::kNone:
-    case Owner::kHistogramSample:
-      return false;
-  }
-  return false;
+  const Entry* const entry = Find(Hash(family, ""));
+  if (entry == nullptr) return false;
+  const Tenure now = Tenure::Unpack(entry->tenure.load(std::memory_order_relaxed));
+  if (now.owner == kNobody || now.owner == kSampleOfObserver) return false;
+  *kind = static_cast<SeriesKind>(now.owner);
+  return true;
 }
 
 }  // namespace tallyd

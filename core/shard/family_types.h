@@ -1,4 +1,4 @@
-// Which type each family has: the first that was seen, over all shards and for good.
+// Which type each family has: the first that was seen, over all shards, under one set of rules.
 //
 // Shards ask when they create a series, never per event. The alternative, letting the merger find
 // conflicts between shards afterwards, would have to turn samples that were applied into samples
@@ -11,53 +11,87 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string_view>
 
 #include "core/rules/rules.h"
 
 namespace tallyd {
 
-// Invariant: an entry's hash is set once, and its type goes from none to one value once. Families
-// are told apart by a seeded 64-bit hash of their names: of a million families, the chance that any
-// two are taken for one is below 10^-7, and then one is refused as a conflict. Thread-safe,
-// wait-free but for the length of a probe.
+// What somebody wants a family to be, and by which rules.
+struct FamilyWish {
+  std::string_view family;
+  SeriesKind kind = SeriesKind::kCounter;
+  uint16_t layout = 0;    // of observers
+  uint32_t sequence = 0;  // of the set of rules
+  bool mapped = false;    // by a mapping rule, which no sender can make up
+};
+
+// The rule over reloads: within one set of rules the first type of a family holds, and the first
+// layout of an observer. Under a later set, its own wishes for buckets, quantiles and the type of
+// observers hold; for any other type, only what a mapping rule wants. So an operator can give a
+// name another type, and a sender cannot.
+//
+// Invariant: an entry's hash is set once; its claim changes only as said above, so that under one
+// set of rules all shards get the same answer. Families are told apart by a seeded 64-bit hash of
+// their names: of a million families, the chance that any two are taken for one is below 10^-7, and
+// then one is refused as a conflict. Thread-safe, and free of locks.
 class FamilyTypes {
  public:
   enum class Claim { kGranted, kConflict, kFull };
 
-  // Room for `max_families` names, of which a histogram takes four.
+  // Room for `max_families` names, of which an observer takes four.
   FamilyTypes(size_t max_families, uint64_t seed);
   ~FamilyTypes();
   FamilyTypes(const FamilyTypes&) = delete;
   FamilyTypes& operator=(const FamilyTypes&) = delete;
 
-  // Any thread. Asks for `family` to be of `kind`; granted if it is, or if nobody came before. A
-  // histogram also claims the names of its samples (_bucket, _sum, _count), so that no counter can
-  // stand beside it under one of them (docs/protocol.md, "Conflicts").
-  Claim ClaimFor(std::string_view family, SeriesKind kind);
+  // Any thread. An observer also claims the names of its samples (_bucket, _sum, _count), so that
+  // no counter can stand beside it under one of them (docs/protocol.md, "Conflicts"). Where it is
+  // granted `*layout` is the layout that holds.
+  Claim ClaimFor(const FamilyWish& wish, uint16_t* layout);
+  Claim ClaimFor(std::string_view family, SeriesKind kind) {
+    uint16_t layout = 0;
+    return ClaimFor({.family = family, .kind = kind}, &layout);
+  }
 
   // Any thread. The kind of a family, or false if nobody claimed it.
   bool Lookup(std::string_view family, SeriesKind* kind) const;
 
  private:
-  enum class Owner : uint8_t { kNone = 0, kCounter, kGauge, kSet, kHistogram, kHistogramSample };
+  // One word: who has the name, under which rules.
+  struct Tenure {
+    uint8_t owner = 0;  // a SeriesKind, kNobody or kSampleOfObserver
+    uint16_t layout = 0;
+    uint32_t sequence = 0;
 
-  static Owner OwnerFor(SeriesKind kind);
-  // The entry of a name; past the last if there is none, or no room for it.
-  size_t FindOrMake(uint64_t hash);
-  size_t Find(uint64_t hash) const;
+    uint64_t Pack() const { return owner | uint64_t{layout} << 8 | uint64_t{sequence} << 32; }
+    static Tenure Unpack(uint64_t word) {
+      return {.owner = static_cast<uint8_t>(word),
+              .layout = static_cast<uint16_t>(word >> 8),
+              .sequence = static_cast<uint32_t>(word >> 32)};
+    }
+  };
+  static constexpr uint8_t kNobody = 0;
+  static constexpr uint8_t kSampleOfObserver = 0xff;
+
+  struct Entry {
+    std::atomic<uint64_t> hash;
+    std::atomic<uint64_t> tenure;
+  };
+
+  // The entry of a name; null if there is none, or no room for it.
+  Entry* FindOrMake(uint64_t hash);
+  Entry* Find(uint64_t hash) const;
   uint64_t Hash(std::string_view family, std::string_view suffix) const;
-  Owner OwnerAt(size_t entry) const;
-  bool Take(size_t entry, Owner owner);
-  Claim ClaimHistogram(std::string_view family, size_t entry);
+  // Whether `wish` may have a name that `now` has, and what the name's tenure is then.
+  static bool MayTake(const Tenure& now, uint8_t owner, const FamilyWish& wish, Tenure* then);
+  static bool Take(Entry* entry, uint8_t owner, const FamilyWish& wish, uint16_t* layout);
+  Claim ClaimObserver(const FamilyWish& wish, Entry* entry, uint16_t* layout);
 
   uint64_t seed_;
   size_t mask_;
   std::atomic<size_t> used_{0};  // entries; of racing threads each may make one too many
-  // Zero-filled pages, so that an unused table costs nothing.
-  std::atomic<uint64_t>* hashes_;
-  std::atomic<uint8_t>* owners_;
+  Entry* entries_;               // zero-filled pages, so that an unused table costs nothing
 };
 
 }  // namespace tallyd

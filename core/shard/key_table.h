@@ -36,8 +36,9 @@ struct KeyEntry {
   uint32_t key = 0;     // place of "name:tags" in the key memory
   uint16_t key_size = 0;
   SampleType type = SampleType::kCounter;
-  Action action : 7 = Action::kNone;
-  bool repairs : 1 = false;  // each sample costs repairs: Shard knows which
+  Action action : 6 = Action::kNone;
+  bool repairs : 1 = false;  // each sample costs repairs, and
+  bool scaled : 1 = false;   // its value is scaled: SeriesSlots knows how
 
   bool IsEmpty() const { return action == Action::kNone; }
   bool IsErased() const { return action == Action::kErased; }

@@ -69,6 +69,17 @@ class OpenTable {
     size_ -= erased ? 1 : 0;
   }
 
+  // Forgets all entries, but keeps the size: they are expected back.
+  void Clear() {
+    const size_t capacity = current_.capacity();
+    old_ = Array();
+    current_ = Array();
+    current_ = Array(capacity);
+    size_ = 0;
+    filled_ = 0;
+    moved_ = 0;
+  }
+
   // Goes on with growing by up to `entries` entries.
   void Step(size_t entries) {
     if (old_.empty()) return;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "core/shard/cells.h"
 #include "core/shard/set_cell.h"
@@ -33,16 +34,35 @@ Action ActionFor(SampleType type) {
 
 }  // namespace
 
-SeriesSlots::SeriesSlots(const ShardOptions& options, const Rules* rules, FamilyTypes* families,
+SeriesSlots::SeriesSlots(const ShardOptions& options, RuleBook* book, FamilyTypes* families,
                          ShardMemory* memory)
-    : rules_(rules),
+    : book_(book),
+      generation_(book->newest()),
+      rules_(&book->At(generation_)),
       families_(families),
       memory_(memory),
       hash_seed_(options.hash_seed),
       max_series_(std::min(options.max_series, ShardMemory::kMaxSlots)),
       // Several spellings of each series, and refusals, have room; beyond that nothing is cached.
       max_keys_(uint64_t{4} * max_series_ + kMaxRefusals),
-      key_memory_(memory->key_bytes()) {}
+      key_memory_(memory->key_bytes()) {
+  book_->Hold(generation_);
+}
+
+SeriesSlots::~SeriesSlots() { book_->Release(generation_); }
+
+void SeriesSlots::UseRules(uint16_t generation) {
+  for (const auto& [slot, keys] : aliases_) {
+    for (const StoredKey& key : keys) key_memory_.Free(key.place, key.size);
+  }
+  for (const StoredKey& key : refusals_) key_memory_.Free(key.place, key.size);
+  aliases_.clear();
+  refusals_.clear();
+  extras_.clear();
+  keys_.Clear();
+  rules_ = &book_->At(generation);
+  book_->Release(std::exchange(generation_, generation));
+}
 
 void SeriesSlots::BeginBatch(uint64_t batch, int64_t now_ns) {
   batch_ = batch;
@@ -71,37 +91,82 @@ bool SeriesSlots::HasRoomForSeries() const {
 
 // Past the bounds no verdict is cached, since it would change as soon as there is room again; nor
 // is the key resolved: that is what keeps the slow path from being for sale.
-KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash) {
+KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, double amount) {
   if (keys_.size() >= max_keys_) return Refuse(DropReason::kSeriesLimit);
   const Verdict verdict = rules_->Resolve(key, &spec_);
   if (!verdict.accepted) return KeepRefusal(key, hash, verdict.reason);
-  const uint32_t identity_hash = HashIdentity(spec_);
+  if (key.type == SampleType::kCounter && !(amount * spec_.scale >= 0)) {
+    // It shall not make a series, nor take a family's name from another type.
+    return Refuse(DropReason::kNegativeCounter);
+  }
   uint32_t slot = 0;
-  const bool known = FindSlot(spec_, identity_hash, &slot);
-  if (!known) {
-    // Room comes first: a series that is not made shall not take its family's name.
-    if (!HasRoomForSeries()) return Refuse(DropReason::kSeriesLimit);
-    switch (families_->ClaimFor(spec_.name, spec_.kind)) {
-      case FamilyTypes::Claim::kGranted:
-        break;
-      case FamilyTypes::Claim::kConflict:
-        return KeepRefusal(key, hash, DropReason::kTypeConflict);
-      case FamilyTypes::Claim::kFull:
-        return Refuse(DropReason::kSeriesLimit);
-    }
+  const bool known = FindSlot(spec_, &slot);
+  // Room comes first: a series that is not made shall not take its family's name.
+  if (!known && !HasRoomForSeries()) return Refuse(DropReason::kSeriesLimit);
+  const FamilyWish wish = {.family = spec_.name,
+                           .kind = spec_.kind,
+                           .layout = spec_.layout,
+                           .sequence = rules_->sequence(),
+                           .mapped = spec_.rule != nullptr};
+  switch (families_->ClaimFor(wish, &spec_.layout)) {
+    case FamilyTypes::Claim::kGranted:
+      break;
+    case FamilyTypes::Claim::kConflict:
+      return KeepRefusal(key, hash, DropReason::kTypeConflict);
+    case FamilyTypes::Claim::kFull:
+      return Refuse(DropReason::kSeriesLimit);
+  }
+  if (known && IsSame(slot, spec_)) return AddKeyOfSlot(key, hash, slot);
+  // The rules have changed what the series is: it starts anew in the place of the old one.
+  if (known) Retire(slot);
+  return AddSlot(key, hash);
+}
+
+KeyEntry SeriesSlots::AddKeyOfSlot(const KeyView& key, uint32_t hash, uint32_t slot) {
+  Renew(slot, spec_);
+  if (IsPrimaryKey(slot, key, hash)) {
+    return Enter(PrimaryKey(memory_->identities()[slot]), spec_, ActionFor(key.type), slot);
   }
   StoredKey stored;
   if (!StoreKey(key, hash, &stored)) return Refuse(DropReason::kSeriesLimit);
-  if (known) {
-    aliases_[slot].push_back(stored);
-  } else {
-    if (!NewSlot(spec_, key, stored, &slot)) {
-      key_memory_.Free(stored.place, stored.size);
-      return Refuse(DropReason::kSeriesLimit);
-    }
-    identities_.Insert({identity_hash, slot + 1});
-  }
+  aliases_[slot].push_back(stored);
   return Enter(stored, spec_, ActionFor(key.type), slot);
+}
+
+KeyEntry SeriesSlots::AddSlot(const KeyView& key, uint32_t hash) {
+  StoredKey stored;
+  if (!StoreKey(key, hash, &stored)) return Refuse(DropReason::kSeriesLimit);
+  uint32_t slot = 0;
+  if (!NewSlot(spec_, key, stored, &slot)) {
+    key_memory_.Free(stored.place, stored.size);
+    return Refuse(DropReason::kSeriesLimit);
+  }
+  identities_.Insert({HashIdentity(spec_), slot + 1});
+  return Enter(stored, spec_, ActionFor(key.type), slot);
+}
+
+// After a reload the key of a slot is new to the table, but stored already.
+bool SeriesSlots::IsPrimaryKey(uint32_t slot, const KeyView& key, uint32_t hash) const {
+  const SlotIdentity& identity = memory_->identities()[slot];
+  if (identity.key_hash != hash || identity.type != key.type) return false;
+  const KeyView stored = memory_->KeyOf(identity);
+  return stored.name == key.name && stored.tags == key.tags;
+}
+
+// A known slot is from now on what the present rules say: an older set need not stay for it.
+void SeriesSlots::Renew(uint32_t slot, const SeriesSpec& spec) {
+  SlotIdentity& identity = memory_->identities()[slot];
+  const CellClass cell_class = memory_->chunks()[slot / ShardMemory::kSlotsPerChunk].cell_class;
+  // A cell that has no room for the time of its last sample never expires.
+  if (cell_class.expires() && spec.ttl_ms > 0) identity.ttl_class = TtlClass(spec.ttl_ms);
+  const uint16_t before = memory_->GenerationOf(identity);
+  if (before == generation_) return;
+  SeriesSpec by_these;
+  if (!rules_->Resolve(memory_->KeyOf(identity), &by_these).accepted) return;
+  if (by_these.name != spec.name || by_these.labels != spec.labels) return;
+  book_->Hold(generation_);
+  memory_->SetGeneration(identity, generation_);
+  book_->Release(before);
 }
 
 // Of the refused keys the newest are kept: a sender whose every key is new and refused, by a
@@ -142,39 +207,53 @@ KeyEntry SeriesSlots::Enter(const StoredKey& stored, const SeriesSpec& spec, Act
   entry.key_size = stored.size;
   entry.type = stored.type;
   entry.action = action;
-  if (action != Action::kRefuse && (spec.bad_tags != 0 || spec.overridden_labels != 0)) {
-    entry.repairs = true;
-    repairs_[stored.place] = {spec.bad_tags, spec.overridden_labels};
+  if (action != Action::kRefuse) {
+    entry.repairs = spec.bad_tags != 0 || spec.bad_name_tags != 0 || spec.overridden_labels != 0;
+    entry.scaled = spec.scale != 1;
   }
+  if (entry.repairs || entry.scaled) {
+    extras_[stored.place] = {.bad_tags = spec.bad_tags,
+                             .bad_name_tags = spec.bad_name_tags,
+                             .overridden_labels = spec.overridden_labels,
+                             .scale = spec.scale};
+  }
+  // Scaling makes seconds of milliseconds first.
+  if (entry.scaled && action == Action::kObserveMillis) entry.action = Action::kObserve;
   keys_.Insert(entry);
   return entry;
 }
 
-SeriesSlots::Repairs SeriesSlots::RepairsOf(const KeyEntry& entry) const {
-  const auto found = repairs_.find(entry.key);
-  return found == repairs_.end() ? Repairs{} : found->second;
-}
-
 uint32_t SeriesSlots::HashIdentity(const SeriesSpec& spec) const {
-  uint64_t hash = XXH3_64bits_withSeed(spec.name.data(), spec.name.size(),
-                                       hash_seed_ + static_cast<uint64_t>(spec.kind));
+  uint64_t hash = XXH3_64bits_withSeed(spec.name.data(), spec.name.size(), hash_seed_);
   hash ^= XXH3_64bits_withSeed(spec.labels.data(), spec.labels.size(), ~hash_seed_);
   hash *= 0x9e3779b97f4a7c15u;
   return static_cast<uint32_t>(hash >> 32);
 }
 
-// Identities are not stored; that of a slot is what the rules say of its first key.
-bool SeriesSlots::FindSlot(const SeriesSpec& spec, uint32_t identity_hash, uint32_t* slot) {
+// Identities are not stored; that of a slot is what its rules say of its first key, with the kind
+// and layout that its cell was made with.
+void SeriesSlots::ReadIdentity(uint32_t slot, SeriesSpec* spec) const {
+  SlotIdentity& identity = memory_->identities()[slot];
+  book_->At(memory_->GenerationOf(identity)).Resolve(memory_->KeyOf(identity), spec);
+}
+
+// The slot of this name and these labels, whatever its kind.
+bool SeriesSlots::FindSlot(const SeriesSpec& spec, uint32_t* slot) {
+  SeriesSpec other;
   const auto same = [&](const IdentityEntry& entry) {
-    SeriesSpec other;
-    const uint32_t candidate = entry.slot_plus_one - 1;
-    rules_->Resolve(memory_->KeyOf(memory_->identities()[candidate]), &other);
-    return other.kind == spec.kind && other.name == spec.name && other.labels == spec.labels;
+    ReadIdentity(entry.slot_plus_one - 1, &other);
+    return other.name == spec.name && other.labels == spec.labels;
   };
-  const IdentityEntry* entry = identities_.Find(identity_hash, same);
+  const IdentityEntry* entry = identities_.Find(HashIdentity(spec), same);
   if (entry == nullptr) return false;
   *slot = entry->slot_plus_one - 1;
   return true;
+}
+
+bool SeriesSlots::IsSame(uint32_t slot, const SeriesSpec& spec) const {
+  const CellClass cell_class = memory_->chunks()[slot / ShardMemory::kSlotsPerChunk].cell_class;
+  return cell_class.kind() == static_cast<uint8_t>(spec.kind) &&
+         (!IsObserver(spec.kind) || cell_class.layout() == spec.layout);
 }
 
 uint32_t SeriesSlots::CellWordsOf(CellClass cell_class) const {
@@ -185,6 +264,7 @@ uint32_t SeriesSlots::CellWordsOf(CellClass cell_class) const {
     case SeriesKind::kGauge:
       return GaugeCell::kWords + touch;
     case SeriesKind::kHistogram:
+    case SeriesKind::kSummary:
       return HistogramCell::Words(LayoutOf(cell_class).bounds.size());
     case SeriesKind::kSet:
       return SetCell::kWords;
@@ -194,8 +274,8 @@ uint32_t SeriesSlots::CellWordsOf(CellClass cell_class) const {
 
 bool SeriesSlots::NewSlot(const SeriesSpec& spec, const KeyView& key, const StoredKey& stored,
                           uint32_t* slot) {
-  const CellClass cell_class =
-      CellClass::Make(static_cast<uint8_t>(spec.kind), spec.ttl_ms > 0, spec.layout);
+  const CellClass cell_class = CellClass::Make(static_cast<uint8_t>(spec.kind), spec.ttl_ms > 0,
+                                               IsObserver(spec.kind) ? spec.layout : uint16_t{0});
   if (!AllocateSlot(cell_class, slot)) return false;
   CellWord* const cell = memory_->CellOf(*slot);
   for (uint32_t i = 0; i < CellWordsOf(cell_class); ++i) StoreWord(cell[i], 0);
@@ -205,7 +285,8 @@ bool SeriesSlots::NewSlot(const SeriesSpec& spec, const KeyView& key, const Stor
                                   .tags_size = static_cast<uint16_t>(key.tags.size()),
                                   .type = key.type,
                                   .ttl_class = TtlClass(spec.ttl_ms),
-                                  .rules_generation = 0};
+                                  .rules_generation = generation_};
+  book_->Hold(generation_);
   memory_->chunks()[*slot / ShardMemory::kSlotsPerChunk].stamp.Touch(batch_);
   SlotStateWord& state = memory_->states()[*slot];
   state.PublishLive(state.Own().generation() + 1);
@@ -257,7 +338,7 @@ uint8_t SeriesSlots::TtlClass(int64_t ttl_ms) {
 int64_t SeriesSlots::LastTouch(uint32_t slot) const {
   const ChunkHead& head = memory_->chunks()[slot / ShardMemory::kSlotsPerChunk];
   const auto kind = static_cast<SeriesKind>(head.cell_class.kind());
-  const bool first = kind == SeriesKind::kHistogram || kind == SeriesKind::kSet;
+  const bool first = IsObserver(kind) || kind == SeriesKind::kSet;
   const CellWord* const cell = memory_->CellOf(slot);
   return static_cast<int64_t>(LoadWord(cell[first ? 0 : head.cell_words - 1]));
 }
@@ -294,15 +375,15 @@ SeriesSlots::StoredKey SeriesSlots::PrimaryKey(const SlotIdentity& identity) {
 
 void SeriesSlots::EraseKey(const StoredKey& key) {
   keys_.Erase(key.hash, [&](const KeyEntry& entry) { return entry.key == key.place; });
-  repairs_.erase(key.place);
+  extras_.erase(key.place);
 }
 
 void SeriesSlots::Retire(uint32_t slot) {
-  const SlotIdentity& identity = memory_->identities()[slot];
-  rules_->Resolve(memory_->KeyOf(identity), &spec_);
-  identities_.Erase(HashIdentity(spec_),
+  SeriesSpec spec;
+  ReadIdentity(slot, &spec);
+  identities_.Erase(HashIdentity(spec),
                     [&](const IdentityEntry& entry) { return entry.slot_plus_one == slot + 1; });
-  EraseKey(PrimaryKey(identity));
+  EraseKey(PrimaryKey(memory_->identities()[slot]));
   if (const auto aliases = aliases_.find(slot); aliases != aliases_.end()) {
     for (const StoredKey& key : aliases->second) {
       EraseKey(key);
@@ -317,15 +398,17 @@ void SeriesSlots::Retire(uint32_t slot) {
   state.PublishRetired(state.Own().generation());
   retired_.push_back({slot, batch_});
   --live_;
-  --expiring_;
+  expiring_ -= head.cell_class.expires() ? 1 : 0;
 }
 
 void SeriesSlots::Reclaim() {
   for (size_t i = 0; i < kReclaimStep && !retired_.empty(); ++i) {
     const Retired& oldest = retired_.front();
     if (oldest.batch > merged_epoch_seen_) return;
-    const StoredKey key = PrimaryKey(memory_->identities()[oldest.slot]);
+    SlotIdentity& identity = memory_->identities()[oldest.slot];
+    const StoredKey key = PrimaryKey(identity);
     key_memory_.Free(key.place, key.size);
+    book_->Release(memory_->GenerationOf(identity));
     const ChunkHead& head = memory_->chunks()[oldest.slot / ShardMemory::kSlotsPerChunk];
     pools_[head.cell_class.bits].free.push_back(oldest.slot);
     retired_.pop_front();

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "core/rules/rule_book.h"
 #include "core/rules/rules.h"
 #include "core/shard/family_types.h"
 #include "core/shard/key_memory.h"
@@ -37,8 +38,14 @@ class SeriesSlots {
   static constexpr size_t kMaxRefusals = 65'536;
   static constexpr size_t kMaxRefusedKeyBytes = 512;
 
-  SeriesSlots(const ShardOptions& options, const Rules* rules, FamilyTypes* families,
+  SeriesSlots(const ShardOptions& options, RuleBook* book, FamilyTypes* families,
               ShardMemory* memory);
+  ~SeriesSlots();
+  SeriesSlots(const SeriesSlots&) = delete;
+  SeriesSlots& operator=(const SeriesSlots&) = delete;
+
+  // Outside a batch. Takes over the caller's hold of `generation`.
+  void UseRules(uint16_t generation);
 
   // Takes back what the merger has passed.
   void BeginBatch(uint64_t batch, int64_t now_ns);
@@ -47,18 +54,22 @@ class SeriesSlots {
   void AddCountsTo(Ledger* ledger) const;
 
   KeyTable& keys() { return keys_; }
-  // The entry of a key that the table does not know, by value: kRefuse if it has no slot.
-  KeyEntry AddKey(const KeyView& key, uint32_t hash);
+  // The entry of a key that the table does not know, by value: kRefuse if it has no slot. `amount`
+  // is what the first sample would add to a counter: it makes no series if that is below zero.
+  KeyEntry AddKey(const KeyView& key, uint32_t hash, double amount);
 
-  // Repairs that each sample of a slot's key costs.
-  struct Repairs {
+  // What few keys need with each sample.
+  struct Extras {
     uint16_t bad_tags = 0;
+    uint16_t bad_name_tags = 0;  // a line
     uint16_t overridden_labels = 0;
+    double scale = 1;
   };
-  Repairs RepairsOf(const KeyEntry& entry) const;
+  // Of an entry that says it has some.
+  const Extras& ExtrasOf(const KeyEntry& entry) const { return extras_.at(entry.key); }
 
   const HistogramLayout& LayoutOf(CellClass cell_class) const {
-    return rules_->layouts()[cell_class.layout()];
+    return book_->layout(cell_class.layout());
   }
   uint64_t hash_seed() const { return hash_seed_; }
   // When this shard last learned that the merger had passed.
@@ -87,13 +98,19 @@ class SeriesSlots {
   bool HasRoomForSeries() const;
   bool StoreKey(const KeyView& key, uint32_t hash, StoredKey* stored);
   KeyEntry Enter(const StoredKey& stored, const SeriesSpec& spec, Action action, uint32_t target);
-  bool FindSlot(const SeriesSpec& spec, uint32_t identity_hash, uint32_t* slot);
+  KeyEntry AddKeyOfSlot(const KeyView& key, uint32_t hash, uint32_t slot);
+  KeyEntry AddSlot(const KeyView& key, uint32_t hash);
+  bool FindSlot(const SeriesSpec& spec, uint32_t* slot);
+  bool IsSame(uint32_t slot, const SeriesSpec& spec) const;
+  void Renew(uint32_t slot, const SeriesSpec& spec);
+  bool IsPrimaryKey(uint32_t slot, const KeyView& key, uint32_t hash) const;
   bool NewSlot(const SeriesSpec& spec, const KeyView& key, const StoredKey& stored, uint32_t* slot);
   bool AllocateSlot(CellClass cell_class, uint32_t* slot);
   bool AddChunk(CellClass cell_class, Pool* pool);
   uint32_t CellWordsOf(CellClass cell_class) const;
   uint8_t TtlClass(int64_t ttl_ms);
   uint32_t HashIdentity(const SeriesSpec& spec) const;
+  void ReadIdentity(uint32_t slot, SeriesSpec* spec) const;
   int64_t LastTouch(uint32_t slot) const;
   bool IsIdle(uint32_t slot) const;
   void Retire(uint32_t slot);
@@ -101,7 +118,9 @@ class SeriesSlots {
   static StoredKey PrimaryKey(const SlotIdentity& identity);
   void Reclaim();
 
-  const Rules* const rules_;
+  RuleBook* const book_;
+  uint16_t generation_;
+  const Rules* rules_;  // of generation_, which we hold
   FamilyTypes* const families_;
   ShardMemory* const memory_;
   const uint64_t hash_seed_;
@@ -113,7 +132,7 @@ class SeriesSlots {
   KeyMemory key_memory_;
   absl::flat_hash_map<uint16_t, Pool> pools_;                      // by CellClass::bits
   absl::flat_hash_map<uint32_t, std::vector<StoredKey>> aliases_;  // further keys of a slot
-  absl::flat_hash_map<uint32_t, Repairs> repairs_;                 // by place of the key
+  absl::flat_hash_map<uint32_t, Extras> extras_;                   // by place of the key
   std::vector<int64_t> ttls_ms_{0};                                // by SlotIdentity::ttl_class
   std::deque<StoredKey> refusals_;                                 // oldest first
   std::deque<Retired> retired_;                                    // oldest first

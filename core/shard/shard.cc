@@ -15,13 +15,13 @@ namespace tallyd {
 // slots (SeriesSlots).
 class Shard::Impl : public SampleSink {
  public:
-  Impl(const ShardOptions& options, const Rules* rules, FamilyTypes* families,
+  Impl(const ShardOptions& options, RuleBook* book, FamilyTypes* families,
        std::unique_ptr<ShardMemory> memory)
       : index_(options.index),
         memory_(std::move(memory)),
-        slots_(options, rules, families, memory_.get()),
+        slots_(options, book, families, memory_.get()),
         pipeline_(options.hash_seed, &slots_, memory_.get()),
-        parser_(options.max_line_bytes) {}
+        parser_({.max_line_bytes = options.max_line_bytes, .tags = options.tags}) {}
 
   void BeginBatch(int64_t now_ns) {
     // Times of batches are distinct, so that a cell's touch tells batches apart.
@@ -78,6 +78,8 @@ class Shard::Impl : public SampleSink {
     EndBatch();
   }
 
+  void UseRules(uint16_t generation) { slots_.UseRules(generation); }
+
   void OnSample(const Sample& sample) override {
     ++samples_;
     pipeline_.Add(sample, dialect_);
@@ -124,15 +126,15 @@ class Shard::Impl : public SampleSink {
   int64_t now_ns_ = 0;
 };
 
-absl::StatusOr<std::unique_ptr<Shard>> Shard::Create(const ShardOptions& options,
-                                                     const Rules* rules, FamilyTypes* families) {
+absl::StatusOr<std::unique_ptr<Shard>> Shard::Create(const ShardOptions& options, RuleBook* book,
+                                                     FamilyTypes* families) {
   // Cells are bounded by the slots; this is room for every one of them to be a histogram.
   constexpr uint64_t kCellBytes = uint64_t{32} << 30;
   auto memory = ShardMemory::Create(options.max_key_bytes, kCellBytes);
   if (!memory.ok()) return memory.status();
   (*memory)->header().series_allowance.Store(options.max_series, std::memory_order_relaxed);
   return std::unique_ptr<Shard>(
-      new Shard(std::make_unique<Impl>(options, rules, families, *std::move(memory))));
+      new Shard(std::make_unique<Impl>(options, book, families, *std::move(memory))));
 }
 
 Shard::Shard(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -148,6 +150,7 @@ void Shard::ApplyTruncated(Source source, char* datagram, size_t size) {
 void Shard::Drop(Source source, DropReason reason) { impl_->Drop(source, reason); }
 void Shard::EndBatch() { impl_->EndBatch(); }
 void Shard::Turn(int64_t now_ns) { impl_->Turn(now_ns); }
+void Shard::UseRules(uint16_t generation) { impl_->UseRules(generation); }
 Ledger& Shard::ledger() { return impl_->ledger(); }
 const Ledger& Shard::ledger() const { return impl_->ledger(); }
 ShardMemory& Shard::memory() { return impl_->memory(); }

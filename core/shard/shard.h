@@ -11,10 +11,11 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "core/rules/rules.h"
+#include "core/rules/rule_book.h"
 #include "core/shard/family_types.h"
 #include "core/shard/ledger.h"
 #include "core/shard/shard_memory.h"
+#include "core/wire/name_tags.h"
 #include "core/wire/sample.h"
 
 namespace tallyd {
@@ -27,6 +28,7 @@ struct ShardOptions {
   uint32_t max_series = 1'000'000;             // live slots of this shard
   uint64_t max_key_bytes = uint64_t{1} << 30;  // key memory of this shard
   uint32_t max_line_bytes = 65'535;
+  TagDialects tags = {};
 };
 
 // One receive buffer's worth of context: which listener it came in by and how to read it.
@@ -39,9 +41,10 @@ struct Source {
 // under the protocols of protocol.h and never writes but merged_epoch. Thread-compatible otherwise.
 class Shard {
  public:
-  // `rules` and `families` outlive the shard. Fails if the memory cannot be reserved.
-  static absl::StatusOr<std::unique_ptr<Shard>> Create(const ShardOptions& options,
-                                                       const Rules* rules, FamilyTypes* families);
+  // `book` and `families` outlive the shard, which begins with the newest rules. Fails if the
+  // memory cannot be reserved.
+  static absl::StatusOr<std::unique_ptr<Shard>> Create(const ShardOptions& options, RuleBook* book,
+                                                       FamilyTypes* families);
   ~Shard();
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
@@ -64,6 +67,9 @@ class Shard {
   // Owner thread, outside a batch; about once a second also when nothing arrives. Expires idle
   // series, gives memory back to use once the merger has passed.
   void Turn(int64_t now_ns);
+  // Owner thread, outside a batch. Reads keys by another generation of the book from now on; takes
+  // over the caller's hold of it.
+  void UseRules(uint16_t generation);
 
   // Owner thread: writes the counts that the listeners know. Any thread: reads them.
   Ledger& ledger();

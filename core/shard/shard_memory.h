@@ -14,6 +14,7 @@
 #ifndef TALLYD_CORE_SHARD_SHARD_MEMORY_H_
 #define TALLYD_CORE_SHARD_SHARD_MEMORY_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -53,7 +54,9 @@ struct ChunkHead {
 };
 static_assert(sizeof(ChunkHead) == 16);
 
-// The key that first led to a slot, and which rules read it. Plain, published by the slot's state.
+// The key that first led to a slot, and which rules read it. Plain, published by the slot's state;
+// but the generation may be exchanged for a later one by which the key means the same, so it is
+// read and written by atomic_ref once it is published.
 struct SlotIdentity {
   uint32_t key = 0;  // offset in the key region, in units of 8 bytes
   uint32_t key_hash = 0;
@@ -122,6 +125,15 @@ class ShardMemory {
     const char* key = KeyAt(identity.key);
     return {identity.type, std::string_view(key, identity.name_size),
             std::string_view(key + identity.name_size + 1, identity.tags_size)};
+  }
+  // Which rules read it. Owner thread, or merger after acquiring the state. Relaxed: if it is
+  // exchanged meanwhile, the slot means the same by either.
+  uint16_t GenerationOf(SlotIdentity& identity) {
+    return std::atomic_ref(identity.rules_generation).load(std::memory_order_relaxed);
+  }
+  // Owner thread, for a slot that is published.
+  void SetGeneration(SlotIdentity& identity, uint16_t generation) {
+    std::atomic_ref(identity.rules_generation).store(generation, std::memory_order_relaxed);
   }
 
  private:

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "core/merge/merger.h"
-#include "core/rules/rules.h"
+#include "core/rules/rule_book.h"
 #include "core/shard/family_types.h"
 #include "core/shard/shard.h"
 #include "daemon/clock.h"
@@ -36,16 +36,16 @@ inline bool Eventually(const std::function<bool()>& holds) {
 class Aggregation {
  public:
   explicit Aggregation(absl::Duration interval = absl::Hours(1))
-      : rules_(Rules::Options{}), families_(1 << 16, kSeed) {
+      : rules_(RuleBook::Create({}).value()), families_(1 << 16, kSeed) {
     std::vector<ShardMemory*> memories;
     for (int i = 0; i < kShards; ++i) {
       shards_.push_back(
-          Shard::Create({.index = i, .hash_seed = kSeed}, &rules_, &families_).value());
+          Shard::Create({.index = i, .hash_seed = kSeed}, rules_.get(), &families_).value());
       memories.push_back(&shards_.back()->memory());
       ledgers_.push_back(&shards_.back()->ledger());
     }
     merge_thread_ =
-        std::make_unique<MergeThread>(std::make_unique<Merger>(memories, &rules_), interval);
+        std::make_unique<MergeThread>(std::make_unique<Merger>(memories, rules_.get()), interval);
     own_metrics_ = std::make_unique<OwnMetrics>(ledgers_, Listeners(), merge_thread_.get());
     merge_thread_->MergeNow();
   }
@@ -79,7 +79,7 @@ class Aggregation {
             {.name = "tcp:127.0.0.1:9125", .takes_connections = true}};
   }
 
-  Rules rules_;
+  std::unique_ptr<RuleBook> rules_;
   FamilyTypes families_;
   std::vector<std::unique_ptr<Shard>> shards_;
   std::vector<const Ledger*> ledgers_;

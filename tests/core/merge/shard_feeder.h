@@ -24,23 +24,25 @@ class ShardFeeder {
     uint32_t max_series = 1'000'000;
     int64_t ttl_ms = 0;
     Dialect dialect = Dialect::kStatsd;
+    std::shared_ptr<const Mapping> mapping = nullptr;
   };
 
   ShardFeeder() : ShardFeeder(Options{}) {}
   explicit ShardFeeder(Options options)
       : options_(options),
-        rules_(Rules::Options{.default_ttl_ms = options.ttl_ms}),
+        rules_(RuleBook::Create({.default_ttl_ms = options.ttl_ms, .mapping = options.mapping})
+                   .value()),
         families_(1 << 18, kSeed),
         encoder_(TextFormat::kPrometheus004, ContentCoding::kIdentity) {
     std::vector<ShardMemory*> memories;
     for (int i = 0; i < options.shards; ++i) {
       shards_.push_back(
-          Shard::Create({.index = i, .hash_seed = kSeed, .max_series = options.max_series}, &rules_,
-                        &families_)
+          Shard::Create({.index = i, .hash_seed = kSeed, .max_series = options.max_series},
+                        rules_.get(), &families_)
               .value());
       memories.push_back(&shards_.back()->memory());
     }
-    merger_ = std::make_unique<Merger>(memories, &rules_, options.max_series);
+    merger_ = std::make_unique<Merger>(memories, rules_.get(), options.max_series);
     variant_ = merger_->AddVariant(&encoder_);
   }
 
@@ -121,7 +123,15 @@ class ShardFeeder {
 
   Shard& shard(int i = 0) { return *shards_[i]; }
   Merger& merger() { return *merger_; }
-  const Rules& rules() const { return rules_; }
+  // The shards read keys by these rules from now on.
+  void UseRules(Rules::Options options) {
+    const uint16_t generation = rules_->Publish(std::move(options)).value();
+    for (auto& shard : shards_) {
+      rules_->Hold(generation);
+      shard->UseRules(generation);
+    }
+  }
+  RuleBook& rules() { return *rules_; }
   int64_t now_ns() const { return now_ns_; }
   std::vector<ShardMemory*> memories() {
     std::vector<ShardMemory*> memories;
@@ -133,7 +143,7 @@ class ShardFeeder {
   static constexpr uint64_t kSeed = 0x5eed;
 
   Options options_;
-  Rules rules_;
+  std::unique_ptr<RuleBook> rules_;
   FamilyTypes families_;
   TextEncoder encoder_;
   std::vector<std::unique_ptr<Shard>> shards_;

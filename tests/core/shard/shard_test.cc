@@ -19,7 +19,7 @@ class ShardTest : public testing::Test {
  protected:
   void Create(ShardOptions options = {}, int64_t ttl_ms = 0, size_t max_families = 1 << 18) {
     options.hash_seed = 42;
-    rules_ = std::make_unique<Rules>(Rules::Options{.default_ttl_ms = ttl_ms});
+    rules_ = RuleBook::Create({.default_ttl_ms = ttl_ms, .limits = limits_}).value();
     families_ = std::make_unique<FamilyTypes>(max_families, 42);
     shard_ = Shard::Create(options, rules_.get(), families_.get()).value();
   }
@@ -67,7 +67,8 @@ class ShardTest : public testing::Test {
   uint64_t Keys() { return ledger().keys.Get(); }
   uint64_t WholeOf(uint32_t slot) { return CounterCell(shard_->memory().CellOf(slot)).whole(); }
 
-  std::unique_ptr<Rules> rules_;
+  KeyLimits limits_;
+  std::unique_ptr<RuleBook> rules_;
   std::unique_ptr<FamilyTypes> families_;
   std::unique_ptr<Shard> shard_;
   int64_t now_ns_ = int64_t{3'600'000'000'000};
@@ -244,6 +245,7 @@ TEST_F(ShardTest, LinesOverTheLimitAreOneSample) {
 }
 
 TEST_F(ShardTest, TheLongestLineIsAKey) {
+  limits_ = {.name_bytes = kMaxLineBytes, .tags = kMaxLineBytes, .label_bytes = kMaxLineBytes};
   const std::string value = ":1|c";
   const std::string longest(65'535 - value.size(), 'n');
   Send(longest + value);
@@ -422,7 +424,7 @@ TEST_F(ShardTest, TimesOfBatchesDiffer) {
     shard_->Apply({}, line.data(), 6);
     shard_->EndBatch();
   }
-  const HistogramCell cell(shard_->memory().CellOf(0), rules_->layouts()[0]);
+  const HistogramCell cell(shard_->memory().CellOf(0), rules_->layout(0));
   EXPECT_EQ(cell.touch(), static_cast<uint64_t>(now_ns_) + 2);
 }
 

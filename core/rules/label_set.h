@@ -1,0 +1,58 @@
+// The labels of a key on their way from tags as sent to labels as exposed.
+
+#ifndef TALLYD_CORE_RULES_LABEL_SET_H_
+#define TALLYD_CORE_RULES_LABEL_SET_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/wire/name_tags.h"
+
+namespace tallyd {
+
+struct Label {
+  std::string name;  // sanitised
+  std::string value;
+};
+
+// Reads tags of all dialects in the order in which they stand, then settles which of several of one
+// name holds. Thread-compatible.
+class LabelSet {
+ public:
+  LabelSet(const TagDialects& dialects, bool container_id_label)
+      : dialects_(dialects), container_id_label_(container_id_label) {}
+
+  void ReadName(const SplitName& name);
+  // `tags` as KeyView has them.
+  void ReadSections(std::string_view tags);
+  // Sorts by name and keeps of each name the last; returns how many others there were.
+  uint16_t KeepLast();
+  // A rule's labels, after KeepLast: they take the place of tags, unless these are honoured. A
+  // label whose template came out empty is no label.
+  void Overlay(std::vector<std::pair<std::string_view, std::string>>* labels, bool honor_tags);
+
+  bool empty() const { return labels_.empty(); }
+  const std::vector<Label>& labels() const { return labels_; }
+  size_t tags() const { return tags_; }  // good and bad
+  uint16_t bad_tags() const { return bad_tags_; }
+  uint16_t bad_name_tags() const { return bad_name_tags_; }
+
+ private:
+  void ReadSection(std::string_view list);
+  void Add(std::string_view name, std::string_view value);
+
+  TagDialects dialects_;
+  bool container_id_label_;
+  std::vector<Label> labels_;
+  size_t tags_ = 0;
+  uint16_t bad_tags_ = 0;
+  uint16_t bad_name_tags_ = 0;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_CORE_RULES_LABEL_SET_H_
