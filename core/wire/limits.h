@@ -16,7 +16,7 @@ inline constexpr size_t kMaxLineBytes = 65'535;
 struct KeyLimits {
   size_t name_bytes = 8'192;    // of the name without the tags in it; `name_too_long`
   size_t tags = 1'024;          // in name and sections, bad ones included; `too_many_tags`
-  size_t label_bytes = 32'768;  // of all label names and values as sent; `labels_too_long`
+  size_t label_bytes = 32'768;  // of all label names and values as shown; `labels_too_long`
 };
 
 }  // namespace tallyd

@@ -218,6 +218,81 @@ TAGS = [
     good("t35:1|c|#quantile:0.5", {"t35{quantile=0.5}": 1}),
 ]
 
+NAME_TAGS = [
+    # InfluxDB
+    good("i1,a=b:1|c", {"i1{a=b}": 1}), good("i2,a=b,c=d:1|c", {"i2{a=b,c=d}": 1}),
+    good("i3,c=d,a=b:1|c\ni3,a=b,c=d:2|c", {"i3{a=b,c=d}": 3}, 2),
+    good("i4,a=b=c:1|c", {"i4{a=b=c}": 1}), good("i5,a=b:1|ms|@0.5", {"i5_count{a=b}": 2}),
+    good("i6,a=b:1:2|h", {"i6_count{a=b}": 2}, 2), good("i7,a=b:1|c:2|c", {"i7{a=b}": 3}, 2),
+    good("i8,a=b:1|c|c:id", {"i8{a=b,container_id=id}": 1}), good("i9,a=b:ann|s", {"i9{a=b}": 1}),
+    good("i10,:1|c", {"i10": 1}), good("i11,a=b,:1|c", {"i11{a=b}": 1}),
+    good("i12,,a=b:1|c", {"i12{a=b}": 1}, bad_tag=1),
+    good("i13,a=b,,c=d:1|c", {"i13{a=b,c=d}": 1}, bad_tag=1),
+    good("i14,a:1|c", {"i14": 1}, bad_tag=1), good("i15,a=:1|c", {"i15": 1}, bad_tag=1),
+    good("i16,=b:1|c", {"i16": 1}, bad_tag=1), good("i17,a,b=,=c,,:1|c", {"i17": 1}, bad_tag=4),
+    good("i18,a=b#c=d:1|c", {"i18{a=b#c=d}": 1}),
+    good("i19,a.b=x,a-b=y:1|c", {"i19{a_b=y}": 1}, overridden_label=1),
+    good("i20,9=x:1|c", {"i20{_9=x}": 1}), good("i21.x-y,a=b:1|c", {"i21_x_y{a=b}": 1}),
+    good("i22,a= b :1|c", {"i22{a= b }": 1}), good("i23,a=\u540d:1|g", {"i23{a=\u540d}": 1}),
+    good("i24,container_id=x:1|c|c:id", {"i24{container_id=id}": 1}, overridden_label=1),
+    good("i25,a|b=c|d:1|c", {"i25{a_b=c|d}": 1}),
+    # Librato
+    good("l1#a=b:1|c", {"l1{a=b}": 1}), good("l2#a=b,c=d:1|g", {"l2{a=b,c=d}": 1}),
+    good("l3#a=b#c=d:1|c", {"l3{a=b#c=d}": 1}), good("l4#:1|c", {"l4": 1}),
+    good("l5##a=b:1|c", {"l5{_a=b}": 1}), good("l6#a:1|c", {"l6": 1}, bad_tag=1),
+    good("l7#,a=b:1|c", {"l7{a=b}": 1}, bad_tag=1),
+    # SignalFx
+    good("f1[a=b]:1|c", {"f1{a=b}": 1}), good("f2[a=b,c=d]x:1|ms", {"f2x_count{a=b,c=d}": 1}),
+    good("[a=b]f3:1|c", {"f3{a=b}": 1}), good("f4[]x:1|c", {"f4x": 1}),
+    good("f5[a=b].x:1|c", {"f5_x{a=b}": 1}), good("f6[,a=b,,c]:1|c", {"f6{a=b}": 1}, bad_tag=3),
+    good("f7[a=b][c=d]:1|c", {"f7_c_d_{a=b}": 1}),
+    good("f8,x=y[a=b]#z=1:1|c", {"f8_x_y_z_1{a=b}": 1}),
+    good("f9[a=b:1|c", {"f9_a_b": 1}, bad_tag=1), good("f10a=b]:1|c", {"f10a_b_": 1}, bad_tag=1),
+    good("f11]a=b[:1|c", {"f11_a_b_": 1}, bad_tag=1), good("f12][:1|c", {"f12__": 1}, bad_tag=1),
+    good("f13[a,b=c:1|c", {"f13_a_b_c": 1}, bad_tag=1), good("f14[a#b=c:1|c", {"f14_a_b_c": 1},
+                                                             bad_tag=1),
+    good("f15[a=[b]]:1|c", {"f15_{a=[b}": 1}),
+    # Bad tags of a name count once a line, those of a section once a sample.
+    good("n1,x:1:2:3|c", {"n1": 6}, 3, bad_tag=1), good("n2,x:1|c:2|c", {"n2": 3}, 2, bad_tag=1),
+    good("n3,x,a=b:1|c\nn3,x,a=b:1|c", {"n3{a=b}": 2}, 2, bad_tag=2),
+    good("n4,x:1:2|c|#y,a:b", {"n4{a=b}": 3}, 2, bad_tag=3),
+    Line("n5,x:z|c:2|c", {"n5": 2}, 2, {"bad_value": 1}, {"bad_tag": 1}),
+    # Nothing left of the name.
+    bad("#a=b:1|c", "empty_name"), bad(",a=b:1|c", "empty_name"), bad("[a=b]:1|c", "empty_name"),
+    bad("[]:1|g", "empty_name"), bad("#:1|c", "empty_name"), bad(",:1:2|c", "empty_name", 2),
+    bad("#a=b:-1|c", "empty_name"),
+    # Both at once.
+    bad("x1,a=b:1|c|#c:d", "mixed_tag_dialects"), bad("x2#a=b:1|c|#c:d", "mixed_tag_dialects"),
+    bad("x3[a=b]:1|c|#c:d", "mixed_tag_dialects"), bad("x4,a=b:1|c|#", "mixed_tag_dialects"),
+    bad("x5,a=b:1|c|#\r", "mixed_tag_dialects"), bad("x6,a=b:-1|c|#c:d", "mixed_tag_dialects"),
+    bad("x7,a=b:1:2:3|c|#c:d", "mixed_tag_dialects"), bad("x8,a=b:x|q|#", "mixed_tag_dialects"),
+    bad("x9,a=b:1|c|@0.5|c:id|#c:d", "mixed_tag_dialects"),
+    bad("x10,a=b:1:2|q|#c:d", "mixed_tag_dialects"), bad(",a=b:1|c|#c:d", "mixed_tag_dialects"),
+    bad("x11,a=b:ann|s|#c:d", "mixed_tag_dialects"), bad("x12,a=b:1|g|#,", "mixed_tag_dialects"),
+    bad("tallyd_x,a=b:1|c|#c:d", "mixed_tag_dialects"),
+    good("y1,a:1|c|#c:d", {"y1{c=d}": 1}, bad_tag=1), good("y2,:1|c|#c:d", {"y2{c=d}": 1}),
+    good("y3[:1|c|#c:d", {"y3_{c=d}": 1}, bad_tag=1), good("y4[]:1|c|#", {"y4": 1}),
+    good("y5]a=b[:1|c|#c:d", {"y5_a_b_{c=d}": 1}, bad_tag=1),
+    # Poison in the name.
+    bad("z1,__name__=x:1|c", "bad_label"), bad("z2[\u00e4\u00f6=x]:1|c", "bad_label"),
+    bad("z3#le=1:1|h", "bad_label"), bad("tallyd_series,a=b:1|g", "type_conflict"),
+    bad("process[a=b]_open_fds:1|g", "type_conflict"),
+]
+
+LIMITS = [
+    good("n" * 8_192 + ",a=b:1|c", {"n" * 8_192 + "{a=b}": 1}),
+    bad("n" * 8_193 + ":1|c", "name_too_long"), bad("n" * 8_193 + ",a=b:1|c", "name_too_long"),
+    bad("n" * 4_097 + "[a=b]" + "n" * 4_096 + ":1|c", "name_too_long"),
+    good("tags1:1|c|#" + ",".join(["a:b"] * 1_024), {"tags1{a=b}": 1}, overridden_label=1_023),
+    bad("tags2:1|c|#" + ",".join(["a:b"] * 1_025), "too_many_tags"),
+    bad("tags3:1|c|#" + ",".join(["bad"] * 1_025), "too_many_tags"),
+    bad("tags4," + ",".join(["a=b"] * 1_025) + ":1|c", "too_many_tags"),
+    good("labels1:1|c|#a:" + "x" * 32_767, {"labels1{a=" + "x" * 32_767 + "}": 1}),
+    bad("labels2:1|c|#a:" + "x" * 32_768, "labels_too_long"),
+    bad("labels3:1:2|c|#a:" + "x" * 20_000 + ",b:" + "x" * 20_000, "labels_too_long", 2),
+    bad("tags5:1|c|#" + ",".join(f"k{i}:1" for i in range(8_000)), "too_many_tags"),
+]
+
 LINES = [
     Line("", received=0), Line("\n", received=0), Line("\r\n", received=0),
     Line("\n\r\n\n", received=0),
@@ -287,20 +362,90 @@ CONFLICTS = [
     bad("process_open_fds:1|g", "type_conflict"), bad("process.x:1|g", "type_conflict"),
     bad("tallyd_x:1|c", "type_conflict"), bad("tallyd.x:1|c", "type_conflict"),
     good("processes:1|g", {"processes": 1}), good("tally:1|g", {"tally": 1}),
-    good("go_goroutines:1|g", {"go_goroutines": 1}), good("up:1|g", {"up": 1}),
+    good("go_goroutines:1|g", {"go_goroutines": 1}),
 ]
+
+
+TABLES = {
+    "counters": COUNTERS, "gauges": GAUGES, "observers": OBSERVERS, "rates": RATES,
+    "packing": PACKING, "several_samples": SEVERAL, "sections": SECTIONS, "tags": TAGS,
+    "name_tags": NAME_TAGS, "limits": LIMITS, "lines": LINES, "events": EVENTS,
+    "conflicts": CONFLICTS,
+}
 
 
 class DialectTest(LineTableTest):
     flags = ("--statsd.read-buffer=4194304",)
 
 
-for _name, _table in {
-    "counters": COUNTERS, "gauges": GAUGES, "observers": OBSERVERS, "rates": RATES,
-    "packing": PACKING, "several_samples": SEVERAL, "sections": SECTIONS, "tags": TAGS,
-    "lines": LINES, "events": EVENTS, "conflicts": CONFLICTS,
-}.items():
+for _name, _table in TABLES.items():
     add_table(DialectTest, _name, _table)
+
+
+# Each dialect off by itself: what it would have read is part of the name, or says nothing.
+OFF = {
+    "dogstatsd": [
+        good("d1:1|c|#a:b", {"d1": 1}), good("d2:1|c|#a,,b:", {"d2": 1}),
+        good("d3:1|c|@0.5|#a:b", {"d3": 2}), good("d4:1|c|c:id|#a:b", {"d4{container_id=id}": 1}),
+        good("d5:1|c|#a:b:2|c", {"d5": 1}, unknown_section=1), good("d6:1|c:2|c", {"d6": 3}, 2),
+        good("d7,a=b:1|c", {"d7{a=b}": 1}), bad("d8,a=b:1|c|#c:d", "mixed_tag_dialects"),
+        bad("d9:1|c|#a:b|", "malformed_sample"), good("d10:1|h|#le:1", {"d10_count": 1}),
+    ],
+    "influxdb": [
+        good("i1,a=b:1|c", {"i1_a_b": 1}), good("i2,a=b:1|c|#c:d", {"i2_a_b{c=d}": 1}),
+        good("i3,x#a=b,c=d:1|c", {"i3_x{a=b,c=d}": 1}), good("i4[a=b]:1|c", {"i4{a=b}": 1}),
+        good(",a=b:1|c", {"_a_b": 1}),
+    ],
+    "librato": [
+        good("l1#a=b:1|c", {"l1_a_b": 1}), good("l2#a=b:1|c|#c:d", {"l2_a_b{c=d}": 1}),
+        good("l3#x,a=b:1|c", {"l3_x{a=b}": 1}), good("l4[a=b]:1|c", {"l4{a=b}": 1}),
+    ],
+    "signalfx": [
+        good("f1[a=b]:1|c", {"f1_a_b_": 1}), good("f2[a=b]:1|c|#c:d", {"f2_a_b_{c=d}": 1}),
+        good("f3[x,a=b]:1|c", {"f3_x{a=b]}": 1}), good("f4[x:1|c", {"f4_x": 1}),
+        good("f5]x[#a=b:1|c", {"f5_x_{a=b}": 1}),
+    ],
+}
+
+
+def add_off(dialect, table):
+    case = type(f"No{dialect.capitalize()}Test", (LineTableTest,),
+                {"flags": (f"--no-statsd.parse-{dialect}-tags",)})
+    add_table(case, "lines", table)
+    globals()[case.__name__] = case
+
+
+for _name, _table in OFF.items():
+    add_off(_name, _table)
+
+
+class LowLimitsTest(LineTableTest):
+    flags = ("--limit.line-bytes=60", "--limit.name-bytes=10", "--limit.tags=3",
+             "--limit.label-bytes=20")
+
+
+add_table(LowLimitsTest, "limits", [
+    good("tencharnam:1|c", {"tencharnam": 1}), bad("elevencharn:1|c", "name_too_long"),
+    good("tencharna2,a=b:1|c", {"tencharna2{a=b}": 1}),
+    good("t:1|c|#a:b,c:d,e:f", {"t{a=b,c=d,e=f}": 1}), bad("u:1|c|#a:b,c:d,e:f,g", "too_many_tags"),
+    bad("v,a=b,c=d,e=f,g=h:1|c", "too_many_tags"),
+    good("w:1|c|#a:" + "x" * 19, {"w{a=" + "x" * 19 + "}": 1}),
+    bad("x:1|c|#a:" + "x" * 20, "labels_too_long"),
+    good("y:1|c|" + "T" * 54, {"y": 1}, unknown_section=1), bad("y:1|c|" + "T" * 55, "too_long"),
+    good("y:1|c|" + "T" * 54 + "\r", {"y": 2}, unknown_section=1),
+    bad("_e{1,60}:a|" + "x" * 60, "too_long"),
+])
+
+
+class ContainerIdTest(LineTableTest):
+    flags = ("--statsd.container-id=ignore",)
+
+
+add_table(ContainerIdTest, "ignored", [
+    good("a:1|c|c:id", {"a": 1}), good("a:1|c|#k:v|c:id", {"a{k=v}": 1}),
+    good("b:1|c|c:x:2|c", {"b": 3}, 2), bad("c:1|c|c:", "bad_container_id"),
+    good("d:1|c|#container_id:tag|c:id", {"d{container_id=tag}": 1}),
+])
 
 
 class WholeDaemonTest(unittest.TestCase):

@@ -7,9 +7,10 @@ import threading
 import time
 import unittest
 
+import test_dialects
+import test_torture
 from harness import OPENMETRICS, TEXT, AcceptProxy, Daemon, Prometheus, http_request, needs, wait_for
 from line_tables import same
-from test_torture import TABLES
 
 SECONDS = 16
 
@@ -25,7 +26,8 @@ class Emitter(threading.Thread):
         self._port = port
         self._ended = threading.Event()
         self.ticks = 0
-        self.vandalism = [line.text for table in TABLES.values() for line in table]
+        tables = [*test_torture.TABLES.values(), *test_dialects.TABLES.values()]
+        self.vandalism = [line.text for table in tables for line in table]
 
     def run(self):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -33,8 +35,8 @@ class Emitter(threading.Thread):
             while not self._ended.wait(0.1):
                 sender.send(b"app.requests:3|c|#site:shop\napp.depth:%d|g" % self.ticks)
                 sender.send(b"\n".join(b"app.took:%d|ms" % ms for ms in self.TIMES))
-                first = self.ticks * 3 % len(self.vandalism)
-                for line in self.vandalism[first : first + 3]:
+                first = self.ticks * 8 % len(self.vandalism)
+                for line in self.vandalism[first : first + 8]:
                     sender.send(line)
                 self.ticks += 1
 
