@@ -61,7 +61,8 @@ std::optional<double> ReadInteger(std::string_view text) {
       std::from_chars(text.data(), text.data() + text.size(), magnitude, base);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   const auto value = static_cast<double>(magnitude);
-  return negative ? -value : value;
+  // An integer has no minus zero.
+  return negative && magnitude != 0 ? -value : value;
 }
 
 // Whether it is a sign, decimal digits with a point in or before them or not, and an exponent.

@@ -34,7 +34,21 @@ std::string_view AdviceFor(const std::string& problem) {
   if (problem.find("anchor") != std::string::npos || problem.find("alias") != std::string::npos) {
     return "write values that begin with * or & in quotes";
   }
+  if (problem.find("document indicator") != std::string::npos) return "close the quotes";
   return "check the indentation, and put text with special characters in quotes";
+}
+
+// The text with an end of the document behind it, which the parser does not let pass in a quoted
+// text: one that is not closed would otherwise go on to the end of the file without a word.
+std::string WithEnd(std::string_view text) {
+  std::string closed(text);
+  // In UTF-16 and UTF-32, four bytes would be other characters.
+  const bool is_wide = closed.compare(0, 2, "\xff\xfe") == 0 ||
+                       closed.compare(0, 2, "\xfe\xff") == 0 ||
+                       closed.substr(0, 4).find('\0') != std::string::npos;
+  if (is_wide) return closed;
+  if (!closed.empty() && closed.back() != '\n') closed += '\n';
+  return closed + "...\n";
 }
 
 // What we refuse ourselves. The message says what to do, too.
@@ -147,7 +161,7 @@ YamlTree YamlTree::Parse(std::string_view text_untrusted, size_t max_nodes,
                          Complaints* complaints) {
   YamlTree tree;
   try {
-    std::istringstream stream{std::string(text_untrusted)};
+    std::istringstream stream(WithEnd(text_untrusted));
     YAML::Parser parser(stream);
     Builder builder(&tree, max_nodes);
     parser.HandleNextDocument(builder);

@@ -650,7 +650,8 @@ TEST(RefusalTest, BrokenYaml) {
   const std::vector<std::pair<std::string, std::string>> rows = {
       {"mappings:\n- match: a\n name: n\n", "m.yml:3: YAML: "},
       {"mappings: [\n", "m.yml:2: YAML: "},
-      {"mappings:\n- match: \"a\n", "m.yml:"},
+      {"mappings:\n- match: \"a\n", "m.yml:3: YAML: illegal document indicator in scalar; close"},
+      {"mappings:\n- match: 'a\n  name: n", "m.yml:4: YAML: illegal document indicator in scalar"},
       {"mappings:\n- match: *.a\n  name: n\n", "m.yml:2: YAML: "},
       {"mappings:\n- match: a\n  name: n: m\n", "m.yml:3: YAML: "},
       {"a: &x [*x]\n", "m.yml:1: YAML: an alias within what it stands for"},
