@@ -23,9 +23,10 @@ namespace tallyd {
 //
 // A pattern can only fit a name that contains the literals which the pattern cannot do without. One
 // scan of the name for all literals of all patterns leaves few patterns to try; patterns without
-// literals are always tried. (A set of patterns as one automaton, RE2::Set, needs no literals, but
-// its states hold every pattern that may still begin, so that with thousands of them new names cost
-// more than trying all.)
+// literals are always tried. RE2::Set, which makes all patterns one automaton, was measured beside
+// it: as quick where patterns begin with literals, but with 10,000 that begin like "(\w+)\." its
+// states, each of which holds all patterns that may still match, no longer fit into 64 MiB, and a
+// new name took 7 ms instead of 10 us.
 class RegexRules {
  public:
   // `expected`: how many there will be, for what each may have of the memory.
