@@ -1,5 +1,6 @@
 #include "daemon/yaml_tree.h"
 
+#include <yaml-cpp/depthguard.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
@@ -167,6 +168,9 @@ YamlTree YamlTree::Parse(std::string_view text_untrusted, size_t max_nodes,
     parser.HandleNextDocument(builder);
   } catch (const Refusal& refusal) {
     complaints->Add(LineOf(refusal.mark), kKey, refusal.msg);
+  } catch (const YAML::DeepRecursion& error) {
+    complaints->Add(LineOf(error.mark), kKey,
+                    "nested too deeply; no key needs more than six levels");
   } catch (const YAML::Exception& error) {
     complaints->Add(LineOf(error.mark), kKey,
                     absl::StrCat(error.msg, "; ", View(AdviceFor(error.msg))));

@@ -683,11 +683,11 @@ TEST(BoundsTest, AnExplodingFileIsRefusedAtOnce) {
 }
 
 TEST(BoundsTest, DeepNestingIsRefused) {
-  EXPECT_THAT(RefusalOf(std::string(100'000, '[')), StartsWith("m.yml:1: YAML: "));
-  EXPECT_THAT(RefusalOf(std::string(100'000, '{')), StartsWith("m.yml:1: YAML: "));
+  EXPECT_THAT(RefusalOf(std::string(100'000, '[')), HasSubstr("YAML: nested too deeply"));
+  EXPECT_THAT(RefusalOf(std::string(100'000, '{')), HasSubstr("YAML: nested too deeply"));
   std::string blocks;
   for (int i = 0; i < 2000; ++i) blocks += std::string(i, ' ') + "a:\n";
-  EXPECT_THAT(RefusalOf(blocks), HasSubstr("YAML: "));
+  EXPECT_THAT(RefusalOf(blocks), HasSubstr("YAML: nested too deeply"));
 }
 
 TEST(BoundsTest, LargeFilesAreRefused) {
