@@ -542,6 +542,7 @@ class MappingReader {
     config_.glob_disable_ordering = defaults_.glob_disable_ordering.value_or(false);
     ApplyObserver(defaults_, &config_.defaults);
     const auto type = TypeOf(defaults_);
+    config_.defaults.observer_type_given = type.has_value();
     config_.defaults.observer_type =
         type ? *type : IntendedType(defaults_).value_or(ObserverType::kHistogram);
   }
@@ -610,6 +611,7 @@ class MappingReader {
   void ChooseObserver(const WrittenRule& written, MappingRule* rule) {
     const auto own_type = TypeOf(written);
     const auto type = own_type ? own_type : TypeOf(defaults_);
+    rule->observer_type_given = type.has_value();
     if (!type) {
       rule->observer_type = IntendedType(written).value_or(config_.defaults.observer_type);
       return;

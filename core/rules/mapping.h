@@ -70,6 +70,8 @@ struct MappingRule {
   MatchedType matched_type = MatchedType::kAny;
   bool drop = false;
   ObserverType observer_type = ObserverType::kHistogram;
+  // Whether the rule or the defaults say so. Where they do not, statsd_exporter makes summaries.
+  bool observer_type_given = false;
   SummaryOptions summary;
   HistogramOptions histogram;
   int64_t ttl_ms = 0;  // 0: never expires
@@ -80,7 +82,8 @@ struct MappingRule {
 // A whole mapping file. `defaults` says how names that no rule fits are kept.
 struct MappingConfig {
   std::string file;      // for messages
-  MappingRule defaults;  // observer_type, summary, histogram and ttl_ms alone mean something
+  // observer_type(_given), summary, histogram and ttl_ms alone mean something.
+  MappingRule defaults;
   bool glob_disable_ordering = false;
   std::vector<MappingRule> rules;
   // "file:line: key: ..." of what was read but is old, or surely not meant

@@ -433,6 +433,18 @@ TEST(ObserverTest, WithoutATypeTheOptionsSayWhatIsMeant) {
   EXPECT_EQ(TypeOf("", "timer_type: summary, observer_type: histogram"), kHistogram);
 }
 
+TEST(ObserverTest, ItIsKnownWhetherTheFileSaysIt) {
+  const auto given = [](const std::string& defaults, const std::string& rule) {
+    return Parse("defaults: {" + defaults + "}\nmappings:\n- {match: a, name: n" + rule + "}\n");
+  };
+  EXPECT_FALSE(given("", "").rules[0].observer_type_given);
+  EXPECT_FALSE(given("", ", histogram_options: {}").rules[0].observer_type_given);
+  EXPECT_TRUE(given("", ", observer_type: histogram").rules[0].observer_type_given);
+  EXPECT_FALSE(given("", ", observer_type: histogram").defaults.observer_type_given);
+  EXPECT_TRUE(given("observer_type: summary", "").rules[0].observer_type_given);
+  EXPECT_TRUE(given("timer_type: summary", "").defaults.observer_type_given);
+}
+
 TEST(ObserverTest, OptionsOfTheOtherTypeAreRefused) {
   EXPECT_THAT(RefusalOfRule("observer_type: histogram\nsummary_options: {}"),
               AllOf(StartsWith("m.yml:5: summary_options: are given"), HasSubstr("histogram;")));
