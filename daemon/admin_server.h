@@ -1,0 +1,74 @@
+// A UNIX socket for the operator of this host: what becomes of a line, and which lines come in.
+
+#ifndef TALLYD_DAEMON_ADMIN_SERVER_H_
+#define TALLYD_DAEMON_ADMIN_SERVER_H_
+
+#include <prometheus/registry.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "core/wire/sample.h"
+#include "daemon/capture_ring.h"
+#include "daemon/loop.h"
+
+namespace tallyd {
+
+// Serves HTTP/1.1 on a socket of mode 0600, a request a connection:
+//
+//   GET /explain?line=...[&dialect=statsd|dogstatsd][&format=json|text]
+//   GET or POST /capture[?seconds=N][&bytes=N]
+//
+// The second streams lines as they come in, each with LF, and ends with one that begins with "# "
+// and says what was left out; a client that shuts its side down ends it earlier. Bounds: time and
+// bytes of a capture, one capture at a time, connections, headers, and the time that a client may
+// take to read.
+//
+// Ownership: the thread that runs `loop`. Loop, registry, and what the hooks lead to outlive it.
+class AdminServer {
+ public:
+  static constexpr absl::Duration kDefaultCaptureTime = absl::Seconds(10);
+  static constexpr absl::Duration kMaxCaptureTime = absl::Hours(1);
+  static constexpr uint64_t kDefaultCaptureBytes = uint64_t{64} << 20;
+  static constexpr uint64_t kMaxCaptureBytes = uint64_t{64} << 30;
+  // Between a shard and the capture.
+  static constexpr size_t kRingBytes = size_t{4} << 20;
+  static constexpr size_t kMaxConnections = 16;
+
+  struct Hooks {
+    // JSON, or a text for people.
+    std::function<absl::StatusOr<std::string>(const std::string& line_untrusted, Dialect dialect,
+                                              bool as_json)>
+        explain;
+    int shards = 0;
+    // Shows a shard's lines to a tap, and no longer.
+    std::function<void(int shard, std::shared_ptr<LineTap> tap)> add_tap;
+    std::function<void(int shard, std::shared_ptr<LineTap> tap)> remove_tap;
+  };
+
+  // Binds and begins to accept. AlreadyExists, naming the path, if somebody has it.
+  static absl::StatusOr<std::unique_ptr<AdminServer>> Listen(Loop* loop, const std::string& path,
+                                                             prometheus::Registry* registry,
+                                                             Hooks hooks);
+  ~AdminServer();
+  AdminServer(const AdminServer&) = delete;
+  AdminServer& operator=(const AdminServer&) = delete;
+
+  // Takes no more connections and ends those that there are.
+  void Stop();
+
+ private:
+  class Impl;
+  explicit AdminServer(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_ADMIN_SERVER_H_

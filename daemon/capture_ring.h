@@ -1,0 +1,56 @@
+// A tap that copies lines for whoever records them, and never waits for him.
+
+#ifndef TALLYD_DAEMON_CAPTURE_RING_H_
+#define TALLYD_DAEMON_CAPTURE_RING_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/line_tap.h"
+
+namespace tallyd {
+
+// A ring of bytes between one shard's thread, which writes, and the control thread, which reads.
+// What finds no room is dropped and counted.
+//
+//   0            head % capacity          tail % capacity     capacity
+//   |  free      |  whole lines, each with its LF  |  free    |
+//
+// Invariant: head <= tail <= head + capacity, and what lies between them are whole lines. Both only
+// grow. Each is written by one thread: tail by the writer, head by the reader.
+class CaptureRing final : public LineTap {
+ public:
+  // `capacity` is a power of two.
+  explicit CaptureRing(size_t capacity) : bytes_(capacity) {}
+
+  // Writer.
+  void OnLines(Source source, std::string_view lines_untrusted) override;
+  void OnBeat(int64_t /*now_ns*/) override {}
+
+  // Reader. Appends at most `max_bytes` of whole lines and returns how many bytes these were; 0 if
+  // there are none, or the first is longer.
+  size_t Take(size_t max_bytes, std::string* lines);
+  // Reader. Whether there is anything to take.
+  bool empty() const;
+  // Any thread.
+  uint64_t dropped_lines() const { return dropped_lines_.load(std::memory_order_relaxed); }
+
+ private:
+  size_t PlaceOf(uint64_t position) const { return position & (bytes_.size() - 1); }
+  void Copy(std::string_view text, uint64_t position);
+
+  std::vector<char> bytes_;
+  // The writer's cache line. Its release shows the reader the bytes before it.
+  alignas(64) std::atomic<uint64_t> tail_{0};
+  std::atomic<uint64_t> dropped_lines_{0};  // a number, on which no other data hangs
+  // The reader's. Its release tells the writer that the bytes before it were copied out.
+  alignas(64) std::atomic<uint64_t> head_{0};
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_CAPTURE_RING_H_
