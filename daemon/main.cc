@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "daemon/check_config.h"
 #include "daemon/daemon.h"
 #include "daemon/exit_code.h"
 #include "daemon/log.h"
@@ -32,12 +33,29 @@ ExitCode Serve(const Options& options) {
   return (*daemon)->Run();
 }
 
+void SayProblems(const absl::Status& status) {
+  for (const auto problem : absl::StrSplit(status.message(), '\n')) {
+    std::cerr << "tallyd: " << problem << "\n";
+  }
+}
+
+ExitCode Check(const Options& options) {
+  const absl::StatusOr<ConfigReport> report = CheckConfig(options);
+  if (!report.ok()) {
+    SayProblems(report.status());
+    return ExitCode::kUsage;
+  }
+  for (const std::string& warning : report->warnings) {
+    std::cerr << "tallyd: warning: " << warning << "\n";
+  }
+  std::cout << report->text;
+  return ExitCode::kClean;
+}
+
 ExitCode Main(const std::vector<std::string>& arguments) {
   const absl::StatusOr<Options> options = ParseOptions(arguments);
   if (!options.ok()) {
-    for (const auto problem : absl::StrSplit(options.status().message(), '\n')) {
-      std::cerr << "tallyd: " << problem << "\n";
-    }
+    SayProblems(options.status());
     return ExitCode::kUsage;
   }
   if (options->show_help) {
@@ -48,10 +66,7 @@ ExitCode Main(const std::vector<std::string>& arguments) {
     std::cout << VersionText();
     return ExitCode::kClean;
   }
-  if (options->check_config) {
-    std::cout << DescribeLimits(*options);
-    return ExitCode::kClean;
-  }
+  if (options->check_config) return Check(*options);
   StartLog(options->log_level, options->log_format);
   const ExitCode code = Serve(*options);
   StopLog();

@@ -286,19 +286,6 @@ int UsableCpus() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-std::string Joined(const std::vector<std::string>& list) {
-  return list.empty() ? "off" : absl::StrJoin(list, ", ");
-}
-
-std::string Joined(const std::vector<ListenAddress>& list) {
-  std::vector<std::string> texts;
-  for (const ListenAddress& address : list) {
-    const bool dogstatsd = address.dialect == Dialect::kDogstatsd;
-    texts.push_back(absl::StrCat(address.address, dogstatsd ? "?dialect=dogstatsd" : ""));
-  }
-  return Joined(texts);
-}
-
 }  // namespace
 
 int Options::ShardCount() const { return shards > 0 ? shards : std::min(UsableCpus(), kMaxShards); }
@@ -340,30 +327,5 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& arguments) 
 }
 
 std::string VersionText() { return absl::StrCat("tallyd ", TALLYD_VERSION, "\n"); }
-
-std::string DescribeLimits(const Options& options) {
-  std::string text;
-  const auto add = [&text](const std::string& name, const std::string& value) {
-    absl::StrAppend(&text, absl::StrFormat("%-24s %s\n", name, value));
-  };
-  add("udp", Joined(options.udp));
-  add("tcp", Joined(options.tcp));
-  add("unixgram", Joined(options.unixgram));
-  add("unixstream", Joined(options.unixstream));
-  add("unixseqpacket", Joined(options.unixseqpacket));
-  add("http", Joined(options.web));
-  add("shards", absl::StrCat(options.ShardCount()));
-  add("series", absl::StrCat("at most ", options.series_limit));
-  add("series ttl", options.series_ttl == absl::ZeroDuration()
-                        ? "never"
-                        : absl::FormatDuration(options.series_ttl));
-  add("line", absl::StrCat("at most ", kMaxLineBytes, " bytes"));
-  add("stream frame", absl::StrCat("at most ", kMaxStreamFrameBytes, " bytes"));
-  add("idle partial frame", absl::StrCat("at most ", absl::FormatDuration(options.idle_timeout)));
-  add("receive buffer", absl::StrCat(options.ReadBufferBytes(), " bytes asked per UDP socket"));
-  add("http requests", absl::StrCat("at most ", options.web_max_requests, " at a time"));
-  add("merge interval", absl::FormatDuration(options.merge_interval));
-  return text;
-}
 
 }  // namespace tallyd

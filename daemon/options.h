@@ -98,8 +98,6 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& arguments);
 absl::StatusOr<Options> OptionsFrom(const FlagValues& values);
 
 std::string VersionText();
-// What --check-config prints.
-std::string DescribeLimits(const Options& options);
 
 }  // namespace tallyd
 

@@ -39,13 +39,15 @@ class ReceiveRing {
   Message message(int i) const;
   int capacity() const { return static_cast<int>(headers_.size()); }
 
+  // Bytes from one buffer to the next.
+  static constexpr size_t Stride(size_t buffer_bytes) { return buffer_bytes + kStrideSkew; }
+
  private:
   ReceiveRing(char* base, int messages, size_t buffer_bytes);
 
   // Datagrams mostly touch the beginning of their buffers. A stride of a power of two would map all
   // beginnings to the same few cache sets.
   static constexpr size_t kStrideSkew = 1600;
-  static size_t Stride(size_t buffer_bytes) { return buffer_bytes + kStrideSkew; }
 
   char* const base_;
   const size_t buffer_bytes_;

@@ -19,8 +19,6 @@
 namespace tallyd {
 namespace {
 
-constexpr int kUdpMessages = 64;
-constexpr size_t kUdpMessageBytes = 65'536;
 constexpr int64_t kHeartbeatNs = 1'000'000'000;
 constexpr int64_t kDrainNs = 3'000'000'000;
 

@@ -13,7 +13,6 @@
 namespace tallyd {
 namespace {
 
-constexpr size_t kReadBytes = 65'536;
 constexpr int kMaxReadsPerTurn = 8;
 // More than a receive buffer holds, so that a peer that does not stop sending cannot hold us.
 constexpr int kMaxReadsAtEnd = 256;
@@ -74,7 +73,7 @@ StreamConnections::StreamConnections(Loop* loop, WaitPool* waits, Shard* shard, 
       ring_(ring),
       counts_(counts),
       idle_timeout_ns_(idle_timeout_ns),
-      read_buffer_(kReadBytes + kReadPadding) {}
+      read_buffer_(kStreamReadBytes + kReadPadding) {}
 
 StreamConnections::~StreamConnections() = default;
 
@@ -113,8 +112,8 @@ StreamConnections::Outcome StreamConnections::Drain(Connection* connection, int 
 }
 
 StreamConnections::Outcome StreamConnections::ReadStream(Connection* connection) {
-  const ssize_t size =
-      ::recv(connection->socket.native_handle(), read_buffer_.data(), kReadBytes, MSG_DONTWAIT);
+  const ssize_t size = ::recv(connection->socket.native_handle(), read_buffer_.data(),
+                              kStreamReadBytes, MSG_DONTWAIT);
   if (size > 0) return OnBytes(connection, static_cast<size_t>(size));
   if (size == 0) return OnEnd(connection);
   if (errno == EAGAIN || errno == EINTR) return Outcome::kEmptied;
@@ -141,7 +140,7 @@ StreamConnections::Outcome StreamConnections::OnBytes(Connection* connection, si
   } else if (connection->partial_since_ns == 0 || framer->completed() != completed_before) {
     connection->partial_since_ns = now_ns;
   }
-  return size < kReadBytes ? Outcome::kEmptied : Outcome::kMore;
+  return size < kStreamReadBytes ? Outcome::kEmptied : Outcome::kMore;
 }
 
 StreamConnections::Outcome StreamConnections::OnEnd(Connection* connection) {

@@ -21,6 +21,9 @@
 
 namespace tallyd {
 
+// What is read of a stream at a time.
+inline constexpr size_t kStreamReadBytes = 65'536;
+
 enum class StreamKind : uint8_t { kTcp, kUnixStream, kUnixSeqpacket };
 
 // How many connections there may be, so that descriptors remain for scrapes and files. Thread-safe.

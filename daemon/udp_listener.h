@@ -4,6 +4,7 @@
 #define TALLYD_DAEMON_UDP_LISTENER_H_
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -19,6 +20,10 @@
 #include "daemon/unique_fd.h"
 
 namespace tallyd {
+
+// Datagrams of one batch, and room for each.
+inline constexpr int kUdpMessages = 64;
+inline constexpr size_t kUdpMessageBytes = 65'536;
 
 // The sockets of one address. The kernel picks one by a hash of both ends of a datagram, so a
 // sender stays with a shard and the order of its gauges holds.

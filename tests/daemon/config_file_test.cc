@@ -9,7 +9,9 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -205,6 +207,68 @@ TEST(ParseConfigTest, DeepAndEndlessDocumentsAreRefused) {
   EXPECT_THAT(Refusal(std::string(100'000, '{')), HasSubstr("t.yaml:"));
   EXPECT_THAT(Refusal("&x statsd: &y {statsd: *y}"), HasSubstr("unknown key statsd.statsd"));
   EXPECT_THAT(Refusal("statsd.listen-udp: &x [*x]"), HasSubstr("not a list of texts"));
+}
+
+TEST(ExampleTest, TheExampleHasEveryKeyAndSaysTheDefaults) {
+  const std::string file = absl::StrCat(TALLYD_SOURCE_DIR, "/docs/examples/tallyd.yaml");
+  const absl::StatusOr<FlagValues> values = LoadConfig(file);
+  ASSERT_TRUE(values.ok()) << values.status();
+  for (const FlagSpec& flag : AllFlags()) {
+    EXPECT_EQ(values->count(flag.name), flag.in_file ? 1u : 0u) << flag.name;
+  }
+
+  const absl::StatusOr<Options> example = ParseOptions({"--config.file=" + file});
+  ASSERT_TRUE(example.ok()) << example.status();
+  const Options standard;
+  EXPECT_EQ(example->udp, standard.udp);
+  EXPECT_EQ(example->tcp, standard.tcp);
+  EXPECT_EQ(example->ListenerCount(), standard.ListenerCount());
+  EXPECT_EQ(example->unixsocket_mode, standard.unixsocket_mode);
+  EXPECT_EQ(example->read_buffer_bytes, standard.read_buffer_bytes);
+  EXPECT_EQ(example->idle_timeout, standard.idle_timeout);
+  EXPECT_EQ(example->mapping_config, standard.mapping_config);
+  EXPECT_EQ(example->container_id_label, standard.container_id_label);
+  EXPECT_TRUE(example->tags.dogstatsd && example->tags.influxdb && example->tags.librato &&
+              example->tags.signalfx);
+  EXPECT_EQ(example->max_line_bytes, standard.max_line_bytes);
+  EXPECT_EQ(example->key_limits.name_bytes, standard.key_limits.name_bytes);
+  EXPECT_EQ(example->key_limits.tags, standard.key_limits.tags);
+  EXPECT_EQ(example->key_limits.label_bytes, standard.key_limits.label_bytes);
+  EXPECT_EQ(example->relay_address, standard.relay_address);
+  EXPECT_EQ(example->relay_packet_bytes, standard.relay_packet_bytes);
+  EXPECT_EQ(example->web, standard.web);
+  EXPECT_EQ(example->telemetry_path, standard.telemetry_path);
+  EXPECT_EQ(example->web_max_requests, standard.web_max_requests);
+  EXPECT_EQ(example->enable_lifecycle, standard.enable_lifecycle);
+  EXPECT_EQ(example->shards, standard.shards);
+  EXPECT_EQ(example->pin_shards, standard.pin_shards);
+  EXPECT_EQ(example->merge_interval, standard.merge_interval);
+  EXPECT_EQ(example->series_limit, standard.series_limit);
+  EXPECT_EQ(example->series_ttl, standard.series_ttl);
+  EXPECT_EQ(example->admin_socket, standard.admin_socket);
+  EXPECT_EQ(example->log_level, standard.log_level);
+  EXPECT_EQ(example->log_format, standard.log_format);
+}
+
+// The defaults that help and documentation name are those of the example, which are the real ones.
+TEST(ExampleTest, HelpAndDocumentationNameTheSameDefaults) {
+  const std::string folder = absl::StrCat(TALLYD_SOURCE_DIR, "/docs/");
+  const FlagValues values = LoadConfig(folder + "examples/tallyd.yaml").value();
+  std::ifstream stream(folder + "configuration.md");
+  const std::string document{std::istreambuf_iterator<char>(stream), {}};
+  for (const FlagSpec& flag : AllFlags()) {
+    EXPECT_THAT(document, HasSubstr(absl::StrCat("`--", flag.name))) << flag.name;
+    if (!flag.in_file || flag.group == FlagGroup::kForeign) continue;
+    for (const FlagValue& value : values.at(flag.name)) {
+      std::string shown = value.text.substr(0, value.text.find('?'));
+      if (flag.kind == FlagKind::kBool) shown = shown == "true" ? "on" : "off";
+      if (shown == "0755") shown = "755";
+      if (shown == "0s") shown = "0";
+      if (shown.empty() || std::string_view(flag.help).find("0: ") != std::string::npos) continue;
+      EXPECT_THAT(flag.help, HasSubstr("Default ")) << flag.name;
+      EXPECT_THAT(flag.help, HasSubstr(shown)) << flag.name;
+    }
+  }
 }
 
 TEST_F(ConfigFileTest, TheCommandLineWins) {

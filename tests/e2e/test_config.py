@@ -1,6 +1,8 @@
 """What flags and configuration file make of the daemon: dialects, files, the check, the relay."""
 
 import collections
+import contextlib
+import re
 import socket
 import struct
 import subprocess
@@ -8,7 +10,8 @@ import threading
 import time
 import unittest
 
-from harness import SLOWNESS, Daemon, free_port, needs, run_tallyd, scratch, tally_load, wait_for
+from harness import (OPENMETRICS, SLOWNESS, TEXT, Daemon, free_port, needs, run_tallyd, scratch,
+                     tally_load, wait_for)
 
 CLEAN, FAILURE, USAGE = 0, 1, 2
 
@@ -95,6 +98,90 @@ class ConfigFileTest(unittest.TestCase):
             self.assertEqual(code, USAGE)
             self.assertIn(f"{config}:2: series.limit=many: not a number", errors)
             self.assertIn(f"{config}:4: merge.interval=1: not a duration", errors)
+
+
+def memory_bounds(report):
+    """By kind of series: the bytes of --check-config, without and with what peers can add."""
+    table = report.split("By the kind of series, together and total:\n")[1].split("\n\n")[0]
+    numbers = {line.split()[0]: re.findall(r"(\d+) bytes", line) for line in table.splitlines()}
+    return {kind: tuple(map(int, pair)) for kind, pair in numbers.items()}
+
+
+class CheckTest(unittest.TestCase):
+    def test_the_report_says_what_was_asked_for(self):
+        code, out, errors = run_tallyd(
+            "--check-config", "--shards=3", "--series.limit=12345", "--limit.line-bytes=777",
+            "--limit.name-bytes=66", "--limit.tags=55", "--limit.label-bytes=44", "--series.ttl=5m",
+            "--statsd.listen-udp=127.0.0.1:1?dialect=dogstatsd", "--no-statsd.parse-librato-tags",
+            "--statsd.relay.address=no-such-host.invalid:9", "--statsd.relay.packet-length=333")
+        self.assertEqual((code, errors), (CLEAN, ""))
+        for name, value in (("udp", "127.0.0.1:1 (dogstatsd)"), ("shards", "3"),
+                            ("series", "at most 12345"), ("line", "at most 777 bytes"),
+                            ("name", "at most 66 bytes"), ("tags of a line", "at most 55"),
+                            ("labels of a line", "at most 44 bytes"), ("series ttl", "5m"),
+                            ("tags", "dogstatsd, influxdb, signalfx"),
+                            ("relay", "no-such-host.invalid:9"),
+                            ("relay packet", "at most 333 bytes")):
+            self.assertRegex(out, rf"(?m)^  {re.escape(name)} +{re.escape(value)}$")
+
+    def test_parts_add_up(self):
+        _, out, _ = run_tallyd("--check-config", "--series.limit=1000", "--shards=2")
+        parts = out.split("Worst-case memory: ")[1].split("\n\n")[0].splitlines()[1:]
+        sizes = {part[:28].strip(): int(re.search(r"(\d+) bytes", part)[1]) for part in parts}
+        for line in parts:
+            size, mib = re.search(r"(\d+) bytes +([\d.]+) MiB", line).groups()
+            self.assertAlmostEqual(int(size) / 2**20, float(mib), delta=0.06)
+        total = sizes.pop("total")
+        together = sizes.pop("together")
+        self.assertEqual(sum(sizes.values()), total)
+        self.assertLess(together, total)
+        self.assertEqual(max(memory_bounds(out).values()), (together, total))
+
+    def test_it_binds_nothing_and_leaves_nothing(self):
+        with scratch() as directory:
+            flags = (f"--statsd.listen-unixgram={directory}/gram", "--check-config")
+            with Daemon() as daemon:
+                code, _, errors = run_tallyd(
+                    *flags, f"--statsd.listen-udp=127.0.0.1:{daemon.port('udp')}")
+            self.assertEqual((code, errors), (CLEAN, ""))
+            self.assertEqual(list(directory.iterdir()), [])
+
+    def test_memory_stays_below_what_was_printed(self):
+        """In every kind: a full daemon, all series in all shards, rendered in every format."""
+        limit = 20_000
+        flags = (f"--series.limit={limit}", "--shards=2", "--merge.interval=100ms")
+        _, report, _ = run_tallyd("--check-config", *flags)
+        bounds = memory_bounds(report)
+        values = {"counters": "1|c", "gauges": "1|g", "sets": "x|s", "histograms": "0.25|h"}
+        self.assertEqual(set(values), set(bounds))
+        for kind, value in values.items():
+            with self.subTest(kind), Daemon(*flags) as daemon:
+                self.fill(daemon, limit, value)
+                for accept in (TEXT, OPENMETRICS):
+                    for coding in ("identity", "gzip"):
+                        answer = daemon.get("/metrics", accept=accept, timeout=60,
+                                            headers={"Accept-Encoding": coding})
+                        self.assertEqual(answer.status, 200)
+                resident = daemon.status_kib("VmHWM") << 10
+                self.assertLess(resident, bounds[kind][0], report)
+
+    def fill(self, daemon, series, value):
+        """Every series under a name of its own and 256 bytes of text, from many ports."""
+        with contextlib.ExitStack() as stack:
+            senders = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                       for _ in range(8)]
+            for sender in senders:
+                sender.connect(("127.0.0.1", daemon.port("udp")))
+            for begin in range(0, series, 50):
+                lines = [f"{f'm{i}':n<64}:{value}|#{'host:':h<94},{'zone:':z<94}"
+                         for i in range(begin, begin + 50)]
+                for sender in senders:
+                    sender.send("\n".join(lines).encode())
+                daemon_at_ease = 0.002 * SLOWNESS
+                time.sleep(daemon_at_ease)
+        ledger = daemon.settle(received=8 * series, seconds=60)
+        self.assertEqual((ledger.applied, ledger.lost), (8 * series, 0))
+        self.assertEqual(daemon.scrape(path="/-/metrics").value("tallyd_series"), series)
 
 
 class Sink:
