@@ -1,7 +1,10 @@
 #include "daemon/check_config.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string_view>
 #include <utility>
 
@@ -9,8 +12,10 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
+#include "core/rules/mapping.h"
 #include "core/shard/shard.h"
 #include "daemon/descriptor_limit.h"
+#include "daemon/mapping_file.h"
 #include "daemon/memory_bound.h"
 
 namespace tallyd {
@@ -77,6 +82,20 @@ void DescribeListening(const Options& options, Report* report) {
   report->Line("tags", TagsRead(options.tags));
 }
 
+void DescribeMapping(const Options& options, const Mapping* mapping, Report* report) {
+  report->Heading("Mapping");
+  report->Line("file", mapping == nullptr ? "none" : options.mapping_config);
+  if (mapping == nullptr) return;
+  const MappingConfig& config = mapping->config();
+  const auto globs =
+      std::count_if(config.rules.begin(), config.rules.end(),
+                    [](const MappingRule& rule) { return rule.match_type == MatchType::kGlob; });
+  report->Line("rules", absl::StrCat(config.rules.size(), " (", globs, " glob, ",
+                                     config.rules.size() - static_cast<size_t>(globs), " regex)"));
+  report->Line("glob order", config.glob_disable_ordering ? "by literals" : "as in the file");
+  report->Line("warnings", absl::StrCat(config.warnings.size()));
+}
+
 void DescribeLimits(const Options& options, int connections, Report* report) {
   report->Heading("Limits");
   report->Line("shards", absl::StrCat(options.ShardCount()));
@@ -103,12 +122,42 @@ void DescribeLimits(const Options& options, int connections, Report* report) {
 
 struct NamedKind {
   const char* name;
-  SeriesKind kind;
+  BoundKind kind;
 };
-constexpr NamedKind kKinds[] = {{"counters", SeriesKind::kCounter},
-                                {"gauges", SeriesKind::kGauge},
-                                {"sets", SeriesKind::kSet},
-                                {"histograms", SeriesKind::kHistogram}};
+
+// Summaries there are only if rules ask for them.
+std::vector<NamedKind> KindsFor(const Mapping* mapping) {
+  std::vector<NamedKind> kinds = {{"counters", BoundKind::kCounters},
+                                  {"gauges", BoundKind::kGauges},
+                                  {"sets", BoundKind::kSets},
+                                  {"histograms", BoundKind::kHistograms}};
+  if (mapping == nullptr) return kinds;
+  const MappingConfig& config = mapping->config();
+  const auto is_summary = [](const MappingRule& rule) {
+    return rule.observer_type == ObserverType::kSummary;
+  };
+  if (is_summary(config.defaults) ||
+      std::any_of(config.rules.begin(), config.rules.end(), is_summary)) {
+    kinds.push_back({"summaries", BoundKind::kSummaries});
+  }
+  return kinds;
+}
+
+// The largest that any rule asks for.
+SeriesShape ShapeFor(const Mapping* mapping, uint64_t mapping_bytes) {
+  SeriesShape shape;
+  if (mapping == nullptr) return shape;
+  shape.mapping_bytes = mapping_bytes;
+  const auto widen = [&shape](const MappingRule& rule) {
+    shape.histogram_bounds = std::max(shape.histogram_bounds, rule.histogram.buckets.size());
+    shape.summary_quantiles = std::max(shape.summary_quantiles, rule.summary.quantiles.size());
+    shape.summary_ages =
+        std::max(shape.summary_ages, static_cast<size_t>(std::max(0, rule.summary.age_buckets)));
+  };
+  widen(mapping->config().defaults);
+  for (const MappingRule& rule : mapping->config().rules) widen(rule);
+  return shape;
+}
 
 // What memory comes to for series of one shape.
 class MemoryOf {
@@ -135,15 +184,16 @@ void DescribeParts(const MemoryOf& memory, Report* report) {
   report->Memory("total", memory.total());
 }
 
-void DescribeMemory(const Options& options, int connections, SeriesShape shape, Report* report) {
-  const auto memory_of = [&](SeriesKind kind, uint64_t text_bytes) {
+void DescribeMemory(const Options& options, int connections, const SeriesShape& shape,
+                    const std::vector<NamedKind>& kinds, Report* report) {
+  const auto memory_of = [&](BoundKind kind, uint64_t text_bytes) {
     SeriesShape other = shape;
     other.kind = kind;
     other.text_bytes = text_bytes;
     return MemoryOf(options, connections, other);
   };
-  const NamedKind* worst = kKinds;
-  for (const NamedKind& named : kKinds) {
+  const NamedKind* worst = kinds.data();
+  for (const NamedKind& named : kinds) {
     const uint64_t total = memory_of(named.kind, shape.text_bytes).total();
     if (total > memory_of(worst->kind, shape.text_bytes).total()) worst = &named;
   }
@@ -154,7 +204,7 @@ void DescribeMemory(const Options& options, int connections, SeriesShape shape, 
 
   const uint64_t longest = std::max(MaxTextBytes(options), shape.text_bytes);
   report->Heading("By the kind of series, together and total");
-  for (const NamedKind& named : kKinds) {
+  for (const NamedKind& named : kinds) {
     const MemoryOf memory = memory_of(named.kind, shape.text_bytes);
     report->Memories(named.name, memory.without_peers(), memory.total());
   }
@@ -169,16 +219,27 @@ void DescribeMemory(const Options& options, int connections, SeriesShape shape, 
 }  // namespace
 
 absl::StatusOr<ConfigReport> CheckConfig(const Options& options) {
+  std::shared_ptr<const Mapping> mapping;
+  const size_t heap_before = ::mallinfo2().uordblks;
+  if (!options.mapping_config.empty()) {
+    auto loaded = LoadMapping(options.mapping_config);
+    if (!loaded.ok()) return loaded.status();
+    mapping = *std::move(loaded);
+  }
+  const size_t heap_after = ::mallinfo2().uordblks;
   RaiseDescriptorLimit();  // as a start would
   const bool streams = options.tcp.size() + options.unixstream.size() > 0;
   const int connections = streams || !options.unixseqpacket.empty() ? ConnectionLimit() : 0;
+
   ConfigReport report;
   Report text;
-  SeriesShape shape;
   DescribeListening(options, &text);
+  DescribeMapping(options, mapping.get(), &text);
   DescribeLimits(options, connections, &text);
-  DescribeMemory(options, connections, shape, &text);
+  const SeriesShape shape = ShapeFor(mapping.get(), heap_after - std::min(heap_before, heap_after));
+  DescribeMemory(options, connections, shape, KindsFor(mapping.get()), &text);
   report.text = text.Take();
+  if (mapping != nullptr) report.warnings = mapping->config().warnings;
   return report;
 }
 

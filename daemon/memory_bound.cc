@@ -83,15 +83,18 @@ class Bound {
   uint64_t CellWords() const {
     constexpr uint64_t kTouch = 1;  // of series that expire
     switch (shape_.kind) {
-      case SeriesKind::kCounter:
+      case BoundKind::kCounters:
         return CounterCell::kWords + kTouch;
-      case SeriesKind::kGauge:
+      case BoundKind::kGauges:
         return GaugeCell::kWords + kTouch;
-      case SeriesKind::kSet:
+      case BoundKind::kSets:
         return SetCell::kWords;
-      default:
+      case BoundKind::kHistograms:
         return HistogramCell::Words(shape_.histogram_bounds);
+      case BoundKind::kSummaries:
+        return HistogramCell::Words(0);
     }
+    return 0;
   }
   // Chunks of other kinds may be begun.
   uint64_t CellBytes() const {
@@ -135,21 +138,35 @@ class Bound {
   uint64_t MergedValueBytes() const {
     const uint64_t further_cells = FlatMapBytes(series_, sizeof(SeriesId) + 24) +
                                    series_ * (VectorBytes(shards_, sizeof(CellRef)) + kHeapBlock);
-    // A gauge remembers what each cell said; an observer, what the cells held that are gone.
-    const uint64_t kept = shape_.kind == SeriesKind::kGauge
-                              ? shards_ * 64 + 160
-                              : 64 + 8 * (shape_.histogram_bounds + 1) + kHeapBlock;
-    return further_cells + FlatMapBytes(series_, sizeof(SeriesId) + kept) +
+    return further_cells + FlatMapBytes(series_, sizeof(SeriesId) + KeptBytes()) +
            FlatMapBytes(series_, sizeof(SeriesId));
   }
 
+  uint64_t KeptBytes() const {
+    constexpr uint64_t kWindow = sizeof(HistogramCell::WindowCounts) + kHeapBlock;
+    switch (shape_.kind) {
+      case BoundKind::kGauges:  // what each cell said
+        return shards_ * 64 + 160;
+      case BoundKind::kHistograms:  // what the cells held that are gone
+        return 64 + 8 * (shape_.histogram_bounds + 1) + kHeapBlock + kWindow;
+      case BoundKind::kSummaries:  // the same, and what it was at each age
+        return 256 + (shape_.summary_ages + 1) * (kWindow + kHeapBlock);
+      default:
+        return 64;
+    }
+  }
+
+  uint64_t LinesOfASeries() const {
+    if (shape_.kind == BoundKind::kHistograms) return shape_.histogram_bounds + 3;
+    if (shape_.kind == BoundKind::kSummaries) return shape_.summary_quantiles + 2;
+    return 1;
+  }
   // The aggregates once, as text.
   uint64_t ExpositionBytes() const {
     constexpr uint64_t kLineBytes = 48;    // value, punctuation, a histogram's suffix and bound
     constexpr uint64_t kHeaderBytes = 96;  // HELP and TYPE beside the name
-    const uint64_t lines = shape_.kind == SeriesKind::kHistogram ? shape_.histogram_bounds + 3 : 1;
-    return series_ *
-           (lines * (shape_.text_bytes + kLineBytes) + 2 * shape_.text_bytes + kHeaderBytes);
+    return series_ * (LinesOfASeries() * (shape_.text_bytes + kLineBytes) + 2 * shape_.text_bytes +
+                      kHeaderBytes);
   }
   // Two formats as text, in strings that may have twice the room, and compressed. Text may not let
   // itself be compressed.

@@ -8,17 +8,21 @@
 #include <string>
 #include <vector>
 
-#include "core/rules/rules.h"
 #include "daemon/options.h"
 
 namespace tallyd {
 
+// What costs memory in a way of its own; in the order of the report.
+enum class BoundKind { kCounters, kGauges, kSets, kHistograms, kSummaries };
+
 // What the series are like, as far as it is not for the flags to say.
 struct SeriesShape {
-  SeriesKind kind = SeriesKind::kCounter;
+  BoundKind kind = BoundKind::kCounters;
   uint64_t text_bytes = 256;     // name and labels of a series on the average, as sent and as shown
   size_t histogram_bounds = 11;  // classic ones, +Inf not counted
-  uint64_t mapping_bytes = 0;    // compiled rules
+  size_t summary_quantiles = 3;
+  size_t summary_ages = 5;
+  uint64_t mapping_bytes = 0;  // compiled rules
 };
 
 struct MemoryPart {

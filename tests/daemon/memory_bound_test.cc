@@ -47,16 +47,26 @@ TEST(MemoryBoundTest, CellsAreOfTheirKind) {
   const Options options = WithSeries(64'000, 1);
   SeriesShape shape;
   const uint64_t counters = Part("cells", options, shape);
-  shape.kind = SeriesKind::kSet;
+  shape.kind = BoundKind::kSets;
   const uint64_t sets = Part("cells", options, shape);
   EXPECT_GE(sets, uint64_t{64'000} * SetCell::kWords * 8);
   EXPECT_GT(sets, 100 * counters);
-  shape.kind = SeriesKind::kHistogram;
+  shape.kind = BoundKind::kHistograms;
   const uint64_t few_bounds = Part("cells", options, shape);
   const uint64_t few_lines = Part("pages", options, shape);
   shape.histogram_bounds = 111;
   EXPECT_GE(Part("cells", options, shape), few_bounds + uint64_t{64'000} * 90 * 8);
   EXPECT_GE(Part("pages", options, shape), few_lines + uint64_t{64'000} * 100 * 256);
+}
+
+TEST(MemoryBoundTest, SummariesRememberEachAge) {
+  const Options options = WithSeries(1'000, 1);
+  SeriesShape shape;
+  shape.kind = BoundKind::kSummaries;
+  shape.summary_ages = 2;
+  const uint64_t few = Part("values of several cells", options, shape);
+  shape.summary_ages = 12;
+  EXPECT_GE(Part("values of several cells", options, shape), few + uint64_t{1'000} * 10 * 1'280);
 }
 
 TEST(MemoryBoundTest, KeyMemoryHasAnEnd) {

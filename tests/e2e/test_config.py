@@ -137,6 +137,49 @@ class CheckTest(unittest.TestCase):
         self.assertLess(together, total)
         self.assertEqual(max(memory_bounds(out).values()), (together, total))
 
+    def test_the_mapping_file_is_read_too(self):
+        with scratch() as directory:
+            mapping = directory / "mapping.yml"
+            mapping.write_text("""
+                mappings:
+                - {match: "a.*", name: "a_${1}"}
+                - {match: "b.*", name: "b", timer_type: summary}
+                - {match: "c(.*)", match_type: regex, name: "c"}
+                """)
+            config = directory / "tallyd.yaml"
+            config.write_text("statsd: {mapping-config: mapping.yml}\n")
+            code, out, errors = run_tallyd("--check-config", f"--config.file={config}")
+            self.assertEqual(code, CLEAN, errors)
+            self.assertRegex(out, r"(?m)^  rules +3 \(2 glob, 1 regex\)$")
+            self.assertIn("summaries", memory_bounds(out))
+            self.assertRegex(errors, rf"(?m)^tallyd: warning: {mapping}:4: .*timer_type")
+            self.assertRegex(out, r"(?m)^  warnings +1$")
+            self.assertGreater(int(re.search(r"mapping rules +(\d+)", out)[1]), 1000)
+
+            mapping.write_text("mappings:\n- match: a..b\n  name: a\n- match: c\n  name: 1c\n")
+            code, out, errors = run_tallyd("--check-config", f"--config.file={config}")
+            self.assertEqual((code, out), (USAGE, ""))
+            self.assertIn(f"{mapping}:2: ", errors)
+            self.assertIn(f"{mapping}:5: ", errors)
+
+            code, _, errors = run_tallyd("--check-config", f"--statsd.mapping-config={directory}/no")
+            self.assertEqual(code, USAGE)
+            self.assertIn(f"{directory}/no", errors)
+
+    def test_more_bounds_are_more_memory(self):
+        with scratch() as directory:
+            mapping = directory / "mapping.yml"
+            bounds = ", ".join(map(str, range(1, 101)))
+            mapping.write_text(
+                f"mappings: [{{match: a, name: a, histogram_options: {{buckets: [{bounds}]}}}}]")
+            flag = f"--statsd.mapping-config={mapping}"
+            _, plain, _ = run_tallyd("--check-config")
+            code, more, errors = run_tallyd("--check-config", flag)
+            self.assertEqual(code, CLEAN, errors)
+            plain, more = memory_bounds(plain), memory_bounds(more)
+            self.assertGreater(more["histograms"][0], 2 * plain["histograms"][0])
+            self.assertLess(more["counters"][0], 1.1 * plain["counters"][0])
+
     def test_it_binds_nothing_and_leaves_nothing(self):
         with scratch() as directory:
             flags = (f"--statsd.listen-unixgram={directory}/gram", "--check-config")
