@@ -122,8 +122,8 @@ class Bound {
     return OpenTableBytes<KeyEntry>(keys_) + OpenTableBytes<IdentityEntry>(slots_) + aliases +
            repairs + 2 * SeriesSlots::kMaxRefusals * kStoredKey;
   }
-  // Hash and owner of four names a series, at most half full.
-  uint64_t FamilyTypeBytes() const { return std::bit_ceil(8 * series_) * (sizeof(uint64_t) + 1); }
+  // Hash and tenure of four names a series, at most half full.
+  uint64_t FamilyTypeBytes() const { return std::bit_ceil(8 * series_) * 2 * sizeof(uint64_t); }
 
   // Each series may be a family of its own.
   uint64_t SeriesTableBytes() const {
@@ -138,21 +138,23 @@ class Bound {
   uint64_t MergedValueBytes() const {
     const uint64_t further_cells = FlatMapBytes(series_, sizeof(SeriesId) + 24) +
                                    series_ * (VectorBytes(shards_, sizeof(CellRef)) + kHeapBlock);
-    return further_cells + FlatMapBytes(series_, sizeof(SeriesId) + KeptBytes()) +
-           FlatMapBytes(series_, sizeof(SeriesId));
+    constexpr uint64_t kRecord = 192;
+    return further_cells + FlatMapBytes(series_, sizeof(SeriesId) + kRecord) +
+           series_ * KeptBytes() + FlatMapBytes(series_, sizeof(SeriesId));
   }
 
+  // Of a series, on the heap.
   uint64_t KeptBytes() const {
     constexpr uint64_t kWindow = sizeof(HistogramCell::WindowCounts) + kHeapBlock;
     switch (shape_.kind) {
       case BoundKind::kGauges:  // what each cell said
-        return shards_ * 64 + 160;
+        return shards_ * 128 + kHeapBlock;
       case BoundKind::kHistograms:  // what the cells held that are gone
-        return 64 + 8 * (shape_.histogram_bounds + 1) + kHeapBlock + kWindow;
+        return 8 * (shape_.histogram_bounds + 1) + kHeapBlock + kWindow;
       case BoundKind::kSummaries:  // the same, and what it was at each age
-        return 256 + (shape_.summary_ages + 1) * (kWindow + kHeapBlock);
+        return (shape_.summary_ages + 2) * (kWindow + 2 * kHeapBlock) + 512;  // and a deque
       default:
-        return 64;
+        return 0;
     }
   }
 

@@ -193,12 +193,17 @@ class CheckTest(unittest.TestCase):
         """In every kind: a full daemon, all series in all shards, rendered in every format."""
         limit = 20_000
         flags = (f"--series.limit={limit}", "--shards=2", "--merge.interval=100ms")
-        _, report, _ = run_tallyd("--check-config", *flags)
-        bounds = memory_bounds(report)
-        values = {"counters": "1|c", "gauges": "1|g", "sets": "x|s", "histograms": "0.25|h"}
-        self.assertEqual(set(values), set(bounds))
+        values = {"counters": "1|c", "gauges": "1|g", "sets": "x|s", "histograms": "0.25|h",
+                  "summaries": "0.25|h"}
+        directory = self.enterContext(scratch())
+        summaries = directory / "summaries.yml"
+        summaries.write_text("defaults: {observer_type: summary}\n")
         for kind, value in values.items():
-            with self.subTest(kind), Daemon(*flags) as daemon:
+            rules = (f"--statsd.mapping-config={summaries}",) if kind == "summaries" else ()
+            code, report, errors = run_tallyd("--check-config", *flags, *rules)
+            self.assertEqual(code, CLEAN, errors)
+            bounds = memory_bounds(report)
+            with self.subTest(kind), Daemon(*flags, *rules) as daemon:
                 self.fill(daemon, limit, value)
                 for accept in (TEXT, OPENMETRICS):
                     for coding in ("identity", "gzip"):
