@@ -1,27 +1,18 @@
 #include "daemon/explain.h"
 
 #include <algorithm>
-#include <cmath>
-#include <memory>
-#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "core/expose/text.h"
-#include "core/rules/rules.h"
-#include "core/shard/family_types.h"
 #include "core/wire/line.h"
-#include "daemon/json.h"
 
 namespace tallyd {
 namespace {
 
-std::string NumberText(double value) {
-  std::string text;
-  AppendValue(value, &text);
-  return text;
-}
+// Names that one line can claim.
+constexpr size_t kFamiliesOfALine = 4096;
+// A weight past which doubles skip integers; the shard stops there too.
+constexpr double kMostWeight = 0x1p53;
 
 const char* WrittenType(SampleType type) {
   switch (type) {
@@ -39,6 +30,230 @@ const char* WrittenType(SampleType type) {
   return "";
 }
 
+SeriesKind PlainKind(SampleType type) {
+  switch (type) {
+    case SampleType::kCounter:
+      return SeriesKind::kCounter;
+    case SampleType::kGauge:
+      return SeriesKind::kGauge;
+    case SampleType::kSet:
+      return SeriesKind::kSet;
+    case SampleType::kTimer:
+    case SampleType::kHistogram:
+      break;
+  }
+  return SeriesKind::kHistogram;
+}
+
+std::string SeriesText(const SeriesSpec& spec) {
+  return spec.labels.empty() ? spec.name : absl::StrCat(spec.name, "{", spec.labels, "}");
+}
+
+// Collects what the parser says and asks the rules about it.
+class Collector final : public SampleSink {
+ public:
+  Collector(const Explainer::Options& options, const Rules& rules, const LayoutTable& layouts,
+            FamilyTypes* claims, Explanation* explanation)
+      : options_(options),
+        rules_(rules),
+        layouts_(layouts),
+        claims_(claims),
+        explanation_(explanation) {}
+
+  void OnDrop(DropReason reason) override {
+    ExplainedSample dropped;
+    dropped.reason = reason;
+    explanation_->samples.push_back(std::move(dropped));
+  }
+
+  void OnEvent(EventKind kind) override { explanation_->event = std::string(Name(kind)); }
+
+  void OnSample(const Sample& sample) override {
+    ExplainedSample explained;
+    explained.type = WrittenType(sample.type);
+    explained.tags = std::string(sample.tags);
+    const SplitName split = SplitNameTags(sample.name, options_.rules.tags);
+    explained.name = std::string(split.before).append(split.after);
+    FindRule(sample.type, &explained);
+    DescribeValue(sample, &explained);
+    Judge(sample, &explained);
+    explanation_->samples.push_back(std::move(explained));
+  }
+
+ private:
+  void FindRule(SampleType type, ExplainedSample* explained) const {
+    Mapped mapped;
+    const Mapping* const mapping = options_.rules.mapping.get();
+    if (mapping != nullptr && mapping->Map(explained->name, type, &mapped)) {
+      explained->rule = mapped.rule;
+    }
+  }
+
+  void DescribeValue(const Sample& sample, ExplainedSample* explained) const {
+    explained->value = sample.value;
+    explained->rate = sample.rate;
+    switch (sample.type) {
+      case SampleType::kCounter:
+        explained->weight = 1 / sample.rate;
+        break;
+      case SampleType::kGauge:
+        explained->rate = 1;  // has no meaning for a gauge
+        explained->is_change = sample.is_signed && options_.dialect == Dialect::kStatsd;
+        break;
+      case SampleType::kTimer:
+        explained->value = sample.value / 1000;
+        [[fallthrough]];
+      case SampleType::kHistogram:
+        explained->weight = ObserverWeight(sample.rate);
+        break;
+      case SampleType::kSet:
+        explained->rate = 1;  // nor for a set
+        explained->member = std::string(sample.member);
+        break;
+    }
+  }
+
+  static double ObserverWeight(double rate) {
+    return rate > 0 ? std::min(1 / rate, kMostWeight) : 0;
+  }
+
+  void Judge(const Sample& sample, ExplainedSample* explained) {
+    SeriesSpec spec;
+    const Verdict verdict = rules_.Resolve({sample.type, sample.name, sample.tags}, &spec);
+    explained->accepted = verdict.accepted;
+    explained->reason = verdict.reason;
+    NoteRepairs(sample, spec, explained);
+    // The rules may refuse a key before they come to what it would be.
+    explained->kind = verdict.accepted ? spec.kind : PlainKind(sample.type);
+    if (!verdict.accepted) return;
+    explained->family = spec.name;
+    explained->value *= spec.scale;
+    explained->series = SeriesText(spec);
+    explained->ttl_ms = spec.ttl_ms;
+    NoteLayout(spec, explained);
+    if (sample.type == SampleType::kCounter && explained->value / explained->rate < 0) {
+      return Refuse(DropReason::kNegativeCounter, explained);
+    }
+    uint16_t layout = 0;
+    const FamilyTypes::Claim claim = claims_->ClaimFor({.family = spec.name,
+                                                        .kind = spec.kind,
+                                                        .layout = spec.layout,
+                                                        .sequence = rules_.sequence(),
+                                                        .mapped = spec.rule != nullptr},
+                                                       &layout);
+    // Past the bound on names nothing is known, and nothing is refused.
+    if (claim == FamilyTypes::Claim::kConflict) Refuse(DropReason::kTypeConflict, explained);
+  }
+
+  void NoteLayout(const SeriesSpec& spec, ExplainedSample* explained) const {
+    if (spec.rule == nullptr || !IsObserver(spec.kind)) return;
+    const HistogramLayout& layout = layouts_[spec.layout];
+    explained->bounds = layout.les;
+    explained->quantiles = layout.quantile_texts;
+  }
+
+  static void Refuse(DropReason reason, ExplainedSample* explained) {
+    explained->accepted = false;
+    explained->reason = reason;
+  }
+
+  static void NoteRepairs(const Sample& sample, const SeriesSpec& spec,
+                          ExplainedSample* explained) {
+    const auto note = [explained](int count, RepairReason reason, const char* what) {
+      if (count == 0) return;
+      explained->repairs.push_back(absl::StrCat(std::string(Name(reason)), ": ", count, " ", what));
+    };
+    note(sample.repairs.bad_rates, RepairReason::kBadSampleRate,
+         "rate unreadable; the sample counts once");
+    note(sample.repairs.unknown_sections, RepairReason::kUnknownSection, "section ignored");
+    note(spec.bad_tags + (sample.continues ? 0 : spec.bad_name_tags), RepairReason::kBadTag,
+         "tag left out: empty, or without key, separator or value");
+    note(spec.overridden_labels, RepairReason::kOverriddenLabel,
+         "label replaced by a later one of the same name");
+  }
+
+  const Explainer::Options& options_;
+  const Rules& rules_;
+  const LayoutTable& layouts_;
+  FamilyTypes* const claims_;
+  Explanation* const explanation_;
+};
+
+// The line as its separators cut it: the name, then what stands between the bars.
+std::vector<std::string> TokensOf(std::string_view line) {
+  std::vector<std::string> tokens;
+  const size_t colon = line.find(':');
+  if (colon == std::string_view::npos) return {std::string(line)};
+  tokens.emplace_back(line.substr(0, colon));
+  line.remove_prefix(colon + 1);
+  while (true) {
+    const size_t bar = line.find('|');
+    tokens.emplace_back(line.substr(0, bar));
+    if (bar == std::string_view::npos) return tokens;
+    line.remove_prefix(bar + 1);
+  }
+}
+
+// A family that runs with another type refuses the sample, whatever this line alone would do.
+void AskRunning(const FamilyTypes& running, ExplainedSample* sample) {
+  SeriesKind kind;
+  if (sample->family.empty() || !running.Lookup(sample->family, &kind)) return;
+  sample->family_type = KindName(kind);
+  if (!sample->accepted || kind == sample->kind) return;
+  sample->accepted = false;
+  sample->reason = DropReason::kTypeConflict;
+}
+
+}  // namespace
+
+bool Explanation::accepted() const {
+  return std::all_of(samples.begin(), samples.end(),
+                     [](const ExplainedSample& sample) { return sample.accepted; });
+}
+
+absl::StatusOr<std::unique_ptr<Explainer>> Explainer::Create(Options options) {
+  std::unique_ptr<Explainer> explainer(new Explainer(std::move(options)));
+  auto rules = Rules::Create(explainer->options_.rules, &explainer->layouts_);
+  if (!rules.ok()) return rules.status();
+  explainer->rules_ = *std::move(rules);
+  if (const auto& mapping = explainer->options_.rules.mapping; mapping != nullptr) {
+    explainer->peer_mapping_ = std::make_shared<PeerMapping>(mapping);
+  }
+  return explainer;
+}
+
+Explanation Explainer::Explain(std::string_view line_untrusted, const FamilyTypes* running) const {
+  FamilyTypes claims(kFamiliesOfALine, 1);
+  Explanation explanation = Read(line_untrusted, &claims);
+  explanation.tokens = TokensOf(line_untrusted);
+  const PeerReader peer(options_.rules.tags, peer_mapping_);
+  explanation.differences = DifferencesOf(explanation, peer.ReadAlone(line_untrusted));
+  for (ExplainedSample& sample : explanation.samples) {
+    if (running != nullptr) AskRunning(*running, &sample);
+    const Mapping* const mapping = options_.rules.mapping.get();
+    if (mapping == nullptr || sample.type.empty()) continue;
+    SampleType type = SampleType::kCounter;
+    for (const SampleType candidate :
+         {SampleType::kGauge, SampleType::kTimer, SampleType::kHistogram, SampleType::kSet}) {
+      if (sample.type == WrittenType(candidate)) type = candidate;
+    }
+    sample.near = FindNearRule(*mapping, sample.name, type, sample.rule);
+  }
+  return explanation;
+}
+
+Explanation Explainer::Read(std::string_view line_untrusted, FamilyTypes* claims) const {
+  Explanation explanation;
+  explanation.line = std::string(line_untrusted);
+  explanation.dialect = options_.dialect;
+  Collector collector(options_, *rules_, layouts_, claims, &explanation);
+  LineOptions line_options;
+  line_options.max_line_bytes = options_.max_line_bytes;
+  line_options.tags = options_.rules.tags;
+  LineParser(line_options).Parse(line_untrusted, &collector);
+  return explanation;
+}
+
 const char* KindName(SeriesKind kind) {
   switch (kind) {
     case SeriesKind::kCounter:
@@ -53,212 +268,6 @@ const char* KindName(SeriesKind kind) {
       return "summary";
   }
   return "";
-}
-
-std::string SeriesText(const SeriesSpec& spec) {
-  return spec.labels.empty() ? spec.name : absl::StrCat(spec.name, "{", spec.labels, "}");
-}
-
-std::string Counted(int count, RepairReason reason, const char* what) {
-  const std::string name(Name(reason));
-  return absl::StrCat(name, ": ", count, " ", what);
-}
-
-// Collects what the parser says and asks the rules about it.
-class Collector final : public SampleSink {
- public:
-  explicit Collector(Explanation* explanation) : explanation_(explanation) {}
-
-  void OnDrop(DropReason reason) override {
-    ExplainedSample dropped;
-    dropped.reason = reason;
-    explanation_->samples.push_back(std::move(dropped));
-  }
-
-  void OnSample(const Sample& sample) override {
-    ExplainedSample explained;
-    explained.type = WrittenType(sample.type);
-    explained.name = std::string(sample.name);
-    explained.tags = std::string(sample.tags);
-    explained.rate = sample.rate;
-    DescribeValue(sample, &explained);
-    Judge(sample, &explained);
-    explanation_->samples.push_back(std::move(explained));
-  }
-
- private:
-  static void DescribeValue(const Sample& sample, ExplainedSample* explained) {
-    explained->value = NumberText(sample.value);
-    switch (sample.type) {
-      case SampleType::kCounter:
-        explained->weight = 1 / sample.rate;
-        explained->meaning = absl::StrCat("adds ", NumberText(sample.value / sample.rate));
-        return;
-      case SampleType::kGauge:
-        explained->rate = 1;  // has no meaning for a gauge
-        explained->meaning = sample.is_signed
-                                 ? absl::StrCat("changes the gauge by ", explained->value)
-                                 : absl::StrCat("sets the gauge to ", explained->value);
-        return;
-      case SampleType::kTimer:
-        explained->value = NumberText(sample.value / 1000);
-        explained->weight = 1 / sample.rate;
-        explained->meaning = absl::StrCat("observes ", explained->value, " seconds");
-        return;
-      case SampleType::kHistogram:
-        explained->weight = 1 / sample.rate;
-        explained->meaning = absl::StrCat("observes ", explained->value);
-        return;
-      case SampleType::kSet:
-        explained->rate = 1;  // nor for a set
-        explained->value = std::string(sample.member);
-        explained->meaning = "adds the member, if it is new";
-        return;
-    }
-  }
-
-  void Judge(const Sample& sample, ExplainedSample* explained) {
-    SeriesSpec spec;
-    const Verdict verdict = rules_->Resolve({sample.type, sample.name, sample.tags}, &spec);
-    explained->accepted = verdict.accepted;
-    explained->reason = verdict.reason;
-    explained->kind = KindName(spec.kind);
-    NoteRepairs(sample, spec, explained);
-    if (!verdict.accepted) return;
-    explained->series = SeriesText(spec);
-    // Of the samples of one line the first decides the type, as in a daemon that starts with it.
-    if (families_.ClaimFor(spec.name, spec.kind) != FamilyTypes::Claim::kGranted) {
-      Refuse(DropReason::kTypeConflict, explained);
-    } else if (sample.type == SampleType::kCounter && sample.value / sample.rate < 0) {
-      Refuse(DropReason::kNegativeCounter, explained);
-    }
-  }
-
-  static void Refuse(DropReason reason, ExplainedSample* explained) {
-    explained->accepted = false;
-    explained->reason = reason;
-  }
-
-  static void NoteRepairs(const Sample& sample, const SeriesSpec& spec,
-                          ExplainedSample* explained) {
-    const auto note = [explained](int count, RepairReason reason, const char* what) {
-      if (count > 0) explained->repairs.push_back(Counted(count, reason, what));
-    };
-    note(sample.repairs.bad_rates, RepairReason::kBadSampleRate,
-         "rate unreadable; the sample counts once");
-    note(sample.repairs.unknown_sections, RepairReason::kUnknownSection, "section ignored");
-    note(spec.bad_tags, RepairReason::kBadTag,
-         "tag left out: empty, or without key, \":\" or value");
-    note(spec.overridden_labels, RepairReason::kOverriddenLabel,
-         "label replaced by a later one of the same name");
-  }
-
-  Explanation* const explanation_;
-  LayoutTable layouts_;
-  const std::unique_ptr<const Rules> rules_ = Rules::Create({}, &layouts_).value();
-  FamilyTypes families_{4096, 1};
-};
-
-// The line as its separators cut it: the name, then what stands between the bars.
-std::vector<std::string> Tokens(std::string_view line) {
-  std::vector<std::string> tokens;
-  const size_t colon = line.find(':');
-  if (colon == std::string_view::npos) return {std::string(line)};
-  tokens.emplace_back(line.substr(0, colon));
-  line.remove_prefix(colon + 1);
-  while (true) {
-    const size_t bar = line.find('|');
-    tokens.emplace_back(line.substr(0, bar));
-    if (bar == std::string_view::npos) return tokens;
-    line.remove_prefix(bar + 1);
-  }
-}
-
-void AddLine(std::string* text, const char* name, const std::string& value) {
-  absl::StrAppend(text, "  ", name, std::string(10 - std::string_view(name).size(), ' '), value,
-                  "\n");
-}
-
-std::string SampleText(const ExplainedSample& sample) {
-  std::string text;
-  if (!sample.name.empty()) {
-    AddLine(&text, "name", sample.name);
-    AddLine(&text, "type", absl::StrCat(sample.type, " (", sample.kind, ")"));
-    AddLine(&text, "value", absl::StrCat(sample.value, "  ", sample.meaning));
-    if (sample.rate != 1) {
-      AddLine(
-          &text, "rate",
-          absl::StrCat(NumberText(sample.rate), "  counts ", NumberText(sample.weight), " times"));
-    }
-    if (!sample.tags.empty()) AddLine(&text, "tags", sample.tags);
-  }
-  for (const std::string& repair : sample.repairs) AddLine(&text, "repaired", repair);
-  if (sample.accepted) {
-    AddLine(&text, "series", sample.series);
-    return text;
-  }
-  const Advice advice = AdviceFor(sample.reason);
-  AddLine(&text, "refused", std::string(Name(sample.reason)));
-  AddLine(&text, "because", advice.why);
-  AddLine(&text, "remedy", advice.remedy);
-  return text;
-}
-
-std::string JsonNumber(double value) {
-  return std::isfinite(value) ? NumberText(value) : JsonString(NumberText(value));
-}
-
-std::string JsonList(const std::vector<std::string>& list) {
-  return absl::StrCat("[",
-                      absl::StrJoin(list, ",",
-                                    [](std::string* out, const std::string& item) {
-                                      absl::StrAppend(out, JsonString(item));
-                                    }),
-                      "]");
-}
-
-std::string SampleJson(const ExplainedSample& sample) {
-  std::string json = absl::StrCat("{\"accepted\":", sample.accepted ? "true" : "false");
-  const auto add = [&json](const char* name, const std::string& value) {
-    absl::StrAppend(&json, ",\"", name, "\":", value);
-  };
-  if (!sample.name.empty()) {
-    add("name", JsonString(sample.name));
-    add("type", JsonString(sample.type));
-    add("kind", JsonString(sample.kind));
-    add("value", JsonString(sample.value));
-    add("meaning", JsonString(sample.meaning));
-    add("rate", JsonNumber(sample.rate));
-    add("weight", JsonNumber(sample.weight));
-    add("tags", JsonString(sample.tags));
-  }
-  add("repairs", JsonList(sample.repairs));
-  if (sample.accepted) {
-    add("series", JsonString(sample.series));
-  } else {
-    const Advice advice = AdviceFor(sample.reason);
-    add("reason", JsonString(std::string(Name(sample.reason))));
-    add("because", JsonString(advice.why));
-    add("remedy", JsonString(advice.remedy));
-  }
-  json.push_back('}');
-  return json;
-}
-
-}  // namespace
-
-bool Explanation::accepted() const {
-  return std::all_of(samples.begin(), samples.end(),
-                     [](const ExplainedSample& sample) { return sample.accepted; });
-}
-
-Explanation Explain(const std::string& line_untrusted) {
-  Explanation explanation;
-  explanation.line = line_untrusted;
-  explanation.tokens = Tokens(line_untrusted);
-  Collector collector(&explanation);
-  LineParser().Parse(line_untrusted, &collector);
-  return explanation;
 }
 
 Advice AdviceFor(DropReason reason) {
@@ -287,7 +296,10 @@ Advice AdviceFor(DropReason reason) {
       return {"a counter only goes up",
               "send a gauge, or count the other direction by another name"};
     case DropReason::kEmptyName:
-      return {"nothing is left of the name once its tags are cut off", "give the metric a name"};
+      return {
+          "nothing is left of the name: its tags are all there is, or the rule's name came "
+          "out empty",
+          "give the metric a name; in a rule, write ${1} rather than $1"};
     case DropReason::kTypeConflict:
       return {
           "the family has another type, claims this name for its own samples, or has a name "
@@ -295,53 +307,33 @@ Advice AdviceFor(DropReason reason) {
           "use another name, or the type that the family has"};
     case DropReason::kBadLabel:
       return {
-          "a tag becomes a label that Prometheus reserves: one that begins with \"__\", or "
-          "\"le\" on a histogram",
+          "a tag becomes a label that Prometheus reserves: one that begins with \"__\", \"le\" on "
+          "a histogram, or \"quantile\" on a summary",
           "rename the tag"};
     case DropReason::kBadEvent:
       return {"the event or service check is malformed", "check its lengths and fields"};
     case DropReason::kTooLong:
-      return {"the line is longer than the limit", "send fewer or shorter tags"};
+      return {"the line is longer than the limit",
+              "send fewer or shorter tags, or raise --limit.line-bytes"};
     case DropReason::kTruncated:
       return {"the line was cut off by its transport", "send smaller datagrams"};
     case DropReason::kSeriesLimit:
-      return {"there are as many series as may be", "send fewer tag values, or raise the limit"};
+      return {"there are as many series as may be",
+              "send fewer tag values, or raise --series.limit"};
     case DropReason::kNameTooLong:
-      return {"the name, its tags cut off, is longer than the limit", "shorten the name"};
+      return {"the name is longer than the limit", "shorten it, or raise --limit.name-bytes"};
     case DropReason::kTooManyTags:
-      return {"the line has more tags than the limit allows", "send fewer tags"};
+      return {"there are more tags than the limit", "send fewer, or raise --limit.tags"};
     case DropReason::kLabelsTooLong:
-      return {"names and values of the tags are longer, all together, than the limit",
-              "send fewer or shorter tags"};
+      return {"the labels are together longer than the limit",
+              "shorten them, or raise --limit.label-bytes"};
     case DropReason::kMappingDrop:
-      return {"a rule of the mapping file says to drop this metric",
-              "change the rule if the metric is wanted"};
+      return {"a mapping rule has the action \"drop\"",
+              "nothing, or change the rule if that is not what you want"};
     case DropReason::kCount:
       break;
   }
   return {"", ""};
-}
-
-std::string ExplanationText(const Explanation& explanation) {
-  std::string text = absl::StrCat("line    ", explanation.line, "\n");
-  absl::StrAppend(&text, "tokens  ", absl::StrJoin(explanation.tokens, "  "), "\n");
-  if (explanation.samples.empty()) return text + "The line is empty and skipped.\n";
-  int number = 0;
-  for (const ExplainedSample& sample : explanation.samples) {
-    absl::StrAppend(&text, "sample ", ++number, "\n", SampleText(sample));
-  }
-  return text;
-}
-
-std::string ExplanationJson(const Explanation& explanation) {
-  return absl::StrCat("{\"line\":", JsonString(explanation.line),
-                      ",\"accepted\":", explanation.accepted() ? "true" : "false",
-                      ",\"tokens\":", JsonList(explanation.tokens), ",\"samples\":[",
-                      absl::StrJoin(explanation.samples, ",",
-                                    [](std::string* out, const ExplainedSample& sample) {
-                                      absl::StrAppend(out, SampleJson(sample));
-                                    }),
-                      "]}\n");
 }
 
 }  // namespace tallyd

@@ -1,48 +1,348 @@
-// tallyctl: questions about tallyd that need no running tallyd.
+// tallyctl: questions about tallyd, with and without a running one.
+
+#include <signal.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstring>
 #include <iostream>
+#include <memory>
 #include <string>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "daemon/admin_client.h"
+#include "daemon/capture_file.h"
+#include "daemon/clock.h"
 #include "daemon/exit_code.h"
 #include "daemon/explain.h"
+#include "daemon/line_source.h"
+#include "daemon/mapping_file.h"
+#include "daemon/migrate_check.h"
 #include "daemon/options.h"
+#include "daemon/terminal_text.h"
 
 namespace tallyd {
 namespace {
 
-// 0 if every sample of every line is accepted, 1 if one is refused.
-ExitCode RunExplain(const std::vector<std::string>& lines, bool json) {
+constexpr char kDefaultSocket[] = "/run/tallyd/admin.sock";
+constexpr int64_t kProgressIntervalNs = 500'000'000;
+
+volatile sig_atomic_t interrupted = 0;
+
+void OnInterrupt(int) { interrupted = 1; }
+
+// How lines are read; the flags that tallyd has for it.
+struct ReadingFlags {
+  std::string dialect = "statsd";
+  bool no_dogstatsd = false;
+  bool no_influxdb = false;
+  bool no_librato = false;
+  bool no_signalfx = false;
+  bool ignore_container_id = false;
+
+  Explainer::Options ToOptions() const {
+    Explainer::Options options;
+    options.dialect = dialect == "dogstatsd" ? Dialect::kDogstatsd : Dialect::kStatsd;
+    options.rules.tags.dogstatsd = !no_dogstatsd;
+    options.rules.tags.influxdb = !no_influxdb;
+    options.rules.tags.librato = !no_librato;
+    options.rules.tags.signalfx = !no_signalfx;
+    options.rules.container_id_label = !ignore_container_id;
+    return options;
+  }
+};
+
+struct Arguments {
+  ReadingFlags reading;
+  std::vector<std::string> lines;
+  std::string mapping;
+  std::string capture;
+  std::string socket;
+  CaptureOptions capturing;
+  bool json = false;
+};
+
+ExitCode Fail(const absl::Status& status, ExitCode code) {
+  std::cerr << "tallyctl: " << status.message() << "\n";
+  return code;
+}
+
+// A number that is written over itself, where somebody looks.
+class Progress {
+ public:
+  void Show(const std::string& text) {
+    if (!on_terminal_ || MonotonicNs() - shown_ns_ < kProgressIntervalNs) return;
+    shown_ns_ = MonotonicNs();
+    std::cerr << "\r\x1b[K" << text << std::flush;
+    shown_ = true;
+  }
+  ~Progress() {
+    if (shown_) std::cerr << "\r\x1b[K" << std::flush;
+  }
+
+ private:
+  const bool on_terminal_ = ::isatty(STDERR_FILENO) != 0;
+  int64_t shown_ns_ = MonotonicNs();
+  bool shown_ = false;
+};
+
+std::string Megabytes(uint64_t bytes) {
+  return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+// Explain.
+
+ExitCode ExplainByDaemon(const Arguments& arguments) {
   bool accepted = true;
-  for (const std::string& line : lines) {
-    const Explanation explanation = Explain(line);
-    std::cout << (json ? ExplanationJson(explanation) : ExplanationText(explanation));
+  for (const std::string& line : arguments.lines) {
+    absl::StatusOr<AdminClient> client = AdminClient::Connect(arguments.socket);
+    if (!client.ok()) return Fail(client.status(), ExitCode::kRuntimeFailure);
+    const std::string target =
+        absl::StrCat("/explain?line=", PercentEncoded(line), "&dialect=", arguments.reading.dialect,
+                     "&format=", arguments.json ? "json" : "text");
+    std::string text;
+    const auto keep = [&text](std::string_view bytes) {
+      text.append(bytes);
+      return absl::OkStatus();
+    };
+    const absl::Status status = client->Get(target, keep, nullptr);
+    if (!status.ok()) return Fail(status, ExitCode::kRuntimeFailure);
+    std::cout << text;
+    const char* const refused = arguments.json ? "\"accepted\":false" : "\n  dropped   ";
+    accepted = accepted && text.find(refused) == std::string::npos;
+  }
+  return accepted ? ExitCode::kClean : ExitCode::kRuntimeFailure;
+}
+
+ExitCode ExplainHere(const Arguments& arguments) {
+  Explainer::Options options = arguments.reading.ToOptions();
+  if (!arguments.mapping.empty()) {
+    auto mapping = LoadMapping(arguments.mapping);
+    if (!mapping.ok()) return Fail(mapping.status(), ExitCode::kUsage);
+    options.rules.mapping = *std::move(mapping);
+  }
+  const auto explainer = Explainer::Create(std::move(options));
+  if (!explainer.ok()) return Fail(explainer.status(), ExitCode::kUsage);
+  const Mapping* const mapping = (*explainer)->options().rules.mapping.get();
+  const MappingConfig* const config = mapping == nullptr ? nullptr : &mapping->config();
+  bool accepted = true;
+  for (const std::string& line : arguments.lines) {
+    const Explanation explanation = (*explainer)->Explain(line, nullptr);
+    if (!arguments.json && &line != arguments.lines.data()) std::cout << "\n";
+    std::cout << (arguments.json ? ExplanationJson(explanation, config)
+                                 : ExplanationText(explanation, config));
     accepted = accepted && explanation.accepted();
   }
   return accepted ? ExitCode::kClean : ExitCode::kRuntimeFailure;
 }
 
-ExitCode Main(int argc, char** argv) {
-  CLI::App app("tallyctl answers questions about tallyd.", "tallyctl");
-  app.require_subcommand(1);
-  app.set_version_flag("--version", VersionText());
-  std::vector<std::string> lines;
-  bool json = false;
-  CLI::App* explain = app.add_subcommand(
-      "explain", "say what becomes of StatsD lines: samples and series, or why they are refused");
+// Capture.
+
+ExitCode RunCapture(const Arguments& arguments) {
+  struct sigaction action {};
+  action.sa_handler = OnInterrupt;
+  for (const int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &action, nullptr);
+  absl::StatusOr<std::string> summary;
+  {
+    Progress progress;
+    const int64_t began_ns = MonotonicNs();
+    const auto show = [&](uint64_t bytes, uint64_t lines) {
+      const double seconds = static_cast<double>(MonotonicNs() - began_ns) * 1e-9;
+      progress.Show(absl::StrFormat("%.0f of %d s, %d lines, %s", seconds,
+                                    arguments.capturing.seconds, lines, Megabytes(bytes)));
+    };
+    summary = CaptureToFile(arguments.capturing, show, [] { return interrupted != 0; });
+  }
+  if (!summary.ok()) return Fail(summary.status(), ExitCode::kRuntimeFailure);
+  std::cerr << *summary << "\n";
+  return ExitCode::kClean;
+}
+
+// Migrate check.
+
+absl::Status Replay(const std::string& path, MigrateCheck* check) {
+  absl::StatusOr<LineSource> source = LineSource::Open(path, kMaxLineBytes);
+  if (!source.ok()) return source.status();
+  Progress progress;
+  std::string line;
+  while (true) {
+    const LineSource::Next next = source->Read(&line);
+    if (next == LineSource::Next::kEnd) return source->status();
+    next == LineSource::Next::kLine ? check->Add(line) : check->AddTooLong();
+    const uint64_t all = source->bytes_in_all();
+    progress.Show(absl::StrCat(Megabytes(source->bytes_read()),
+                               all == 0 ? "" : absl::StrCat(" of ", Megabytes(all))));
+  }
+}
+
+ExitCode Print(const MigrateReport& report, bool json) {
+  std::cout << (json ? MigrateJson(report) : MigrateText(report));
+  return report.differs() ? ExitCode::kRuntimeFailure : ExitCode::kClean;
+}
+
+ExitCode RunMigrateCheck(const Arguments& arguments) {
+  Explainer::Options options = arguments.reading.ToOptions();
+  if (::access(arguments.mapping.c_str(), R_OK) != 0) {
+    return Fail(absl::NotFoundError(absl::StrCat(arguments.mapping, ": ", std::strerror(errno))),
+                ExitCode::kUsage);
+  }
+  auto mapping = LoadMapping(arguments.mapping);
+  if (!mapping.ok()) {
+    return Print(RefusedMapping(arguments.mapping, mapping.status()), arguments.json);
+  }
+  options.rules.mapping = *std::move(mapping);
+  const auto check = MigrateCheck::Create(std::move(options));
+  if (!check.ok()) return Fail(check.status(), ExitCode::kUsage);
+  if (!arguments.capture.empty()) {
+    const absl::Status status = Replay(arguments.capture, check->get());
+    if (!status.ok()) return Fail(status, ExitCode::kUsage);
+  }
+  return Print((*check)->Report(), arguments.json);
+}
+
+// The command line.
+
+// Commands and flags with what they mean below them, for 80 columns.
+class HelpFormatter final : public CLI::Formatter {
+ public:
+  std::string make_option(const CLI::Option* option, bool positional) const override {
+    // Checks append what they allow; the description says it better.
+    std::string value = option->get_type_name();
+    value = value.empty() ? "" : "=" + value.substr(0, value.find(':'));
+    const std::string name = positional ? option->get_name(true) : "--" + Long(option) + value;
+    return absl::StrCat("  ", name, "\n      ", Wrapped(option->get_description(), 6), "\n");
+  }
+  std::string make_description(const CLI::App* app) const override {
+    return Wrapped(app->get_description(), 0) + "\n";
+  }
+  std::string make_footer(const CLI::App* app) const override {
+    return app->get_footer().empty() ? "" : Wrapped(app->get_footer(), 0) + "\n";
+  }
+  std::string make_subcommand(const CLI::App* command) const override {
+    return absl::StrCat("  ", command->get_name(), "\n      ",
+                        Wrapped(command->get_description(), 6), "\n");
+  }
+
+ private:
+  static std::string Long(const CLI::Option* option) {
+    return option->get_lnames().empty() ? "" : option->get_lnames().front();
+  }
+};
+
+void AddReadingFlags(CLI::App* command, ReadingFlags* flags) {
+  command
+      ->add_option("--dialect", flags->dialect,
+                   "what a signed gauge value means: statsd (a change) or dogstatsd (the value). "
+                   "Default statsd")
+      ->check(CLI::IsMember({"statsd", "dogstatsd"}))
+      ->type_name("DIALECT");
+  command->add_flag("--no-parse-dogstatsd-tags", flags->no_dogstatsd,
+                    "do not read tags as in a:1|c|#k:v");
+  command->add_flag("--no-parse-influxdb-tags", flags->no_influxdb, "nor as in a,k=v:1|c");
+  command->add_flag("--no-parse-librato-tags", flags->no_librato, "nor as in a#k=v:1|c");
+  command->add_flag("--no-parse-signalfx-tags", flags->no_signalfx, "nor as in a[k=v]:1|c");
+  command->add_flag("--ignore-container-id", flags->ignore_container_id,
+                    "make no label of container ids");
+}
+
+CLI::App* AddExplain(CLI::App* app, Arguments* arguments) {
+  CLI::App* const explain = app->add_subcommand(
+      "explain",
+      "Say what becomes of StatsD lines: their samples, the mapping rule, the series and its "
+      "value, or why they are dropped; and what statsd_exporter would have made of them, where "
+      "that differs.");
   explain
-      ->add_option("LINE", lines,
-                   "lines as a client sends them; put -- before one that "
+      ->add_option("LINE", arguments->lines,
+                   "a line as a client sends it; several are possible. Put -- before one that "
                    "begins with a dash")
       ->required();
-  explain->add_flag("--json", json, "one JSON object a line");
-  explain->footer("Exit code: 0 if every sample is accepted, 1 if one is refused, 2 usage.");
+  CLI::Option* const mapping =
+      explain->add_option("--mapping", arguments->mapping, "mapping rules, as tallyd reads them")
+          ->type_name("FILE");
+  CLI::Option* const socket =
+      explain
+          ->add_option("--socket", arguments->socket,
+                       "ask the tallyd whose --admin.socket this is: its rules, the types of its "
+                       "families, and how many series it has")
+          ->type_name("PATH");
+  mapping->excludes(socket);
+  AddReadingFlags(explain, &arguments->reading);
+  explain->add_flag("--json", arguments->json,
+                    "one JSON object a line; docs/tallyctl.md has its keys");
+  explain->footer("Exit code: 0 if every sample is accepted, 1 if one is dropped, 2 usage.");
+  return explain;
+}
+
+CLI::App* AddCapture(CLI::App* app, Arguments* arguments) {
+  CaptureOptions* const capturing = &arguments->capturing;
+  capturing->socket = kDefaultSocket;
+  CLI::App* const capture = app->add_subcommand(
+      "capture",
+      "Record the lines that a running tallyd takes in. It never slows tallyd down: lines that "
+      "come faster than they can be recorded are left out and counted.");
+  capture->add_option("FILE", capturing->file, "where to; \"-\" is standard output")->required();
+  capture
+      ->add_option("--socket", capturing->socket,
+                   "the --admin.socket of that tallyd. Default /run/tallyd/admin.sock")
+      ->type_name("PATH");
+  capture
+      ->add_option("--seconds", capturing->seconds,
+                   "how long, 1 to 3600. Default 10; Ctrl-C ends it earlier and keeps the file")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{3600}))
+      ->type_name("N");
+  capture->add_option("--bytes", capturing->bytes, "how much at most. Default 67108864, 64 MiB")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{64} << 30))
+      ->type_name("N");
+  capture->footer(
+      "The last line of FILE begins with \"# \" and says what was recorded and what was left out. "
+      "Exit code: 0 if the file is there, 1 if not, 2 usage.");
+  return capture;
+}
+
+CLI::App* AddMigrateCheck(CLI::App* app, Arguments* arguments) {
+  CLI::App* const migrate =
+      app->add_subcommand("migrate", "Come over from statsd_exporter: see \"migrate check\".");
+  migrate->require_subcommand(1);
+  CLI::App* const check = migrate->add_subcommand(
+      "check",
+      "Replay captured lines through a mapping file as tallyd reads them and as statsd_exporter "
+      "does, and list every difference, with the first line that shows it.");
+  check
+      ->add_option("MAPPING", arguments->mapping,
+                   "the mapping file of statsd_exporter; /dev/null if there is none")
+      ->required();
+  check->add_option("CAPTURE", arguments->capture,
+                    "lines, as \"tallyctl capture\" records them; one that has no colon is a name "
+                    "alone, and is tried as counter, gauge and timer. \"-\" is standard input. "
+                    "Without it only the mapping file is looked at");
+  AddReadingFlags(check, &arguments->reading);
+  check->add_flag("--json", arguments->json, "one JSON object; docs/tallyctl.md has its keys");
+  check->footer("Exit code: 0 if there is no difference, 1 if there is one, 2 usage.");
+  return check;
+}
+
+ExitCode Main(int argc, char** argv) {
+  CLI::App app("tallyctl answers questions about tallyd.", "tallyctl");
+  app.formatter(std::make_shared<HelpFormatter>());
+  app.require_subcommand(1);
+  app.set_version_flag("--version", VersionText(), "print the version and exit");
+  app.set_help_flag("-h,--help", "print this and exit");
+  Arguments arguments;
+  const CLI::App* const explain = AddExplain(&app, &arguments);
+  const CLI::App* const capture = AddCapture(&app, &arguments);
+  AddMigrateCheck(&app, &arguments);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? ExitCode::kClean : ExitCode::kUsage;
   }
-  return RunExplain(lines, json);
+  if (explain->parsed()) {
+    return arguments.socket.empty() ? ExplainHere(arguments) : ExplainByDaemon(arguments);
+  }
+  return capture->parsed() ? RunCapture(arguments) : RunMigrateCheck(arguments);
 }
 
 }  // namespace
