@@ -8,11 +8,13 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <map>
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/core/merge/exposition.h"
@@ -132,34 +134,84 @@ TEST(ConcurrentTest, WithoutThreads) {
   ExpectExactAtRest(&feeder, senders);
 }
 
-TEST(ConcurrentTest, WithThreads) {
-  ShardFeeder feeder(FeederOptions());
-  std::vector<Sender> senders = {Sender(0), Sender(1)};
+// Each shard's thread runs `before_batch(shard)` and sends; this one merges and looks, and calls
+// `between_looks`.
+template <class BeforeBatch, class BetweenLooks>
+void RunThreads(ShardFeeder* feeder, std::vector<Sender>* senders, BeforeBatch&& before_batch,
+                BetweenLooks&& between_looks) {
   std::atomic<int> running{kShards};
   std::vector<std::thread> threads;
   for (int shard = 0; shard < kShards; ++shard) {
     threads.emplace_back([&, shard] {
-      int64_t now_ns = feeder.now_ns();
+      int64_t now_ns = feeder->now_ns();
       for (int batch = 0; batch < kBatches; ++batch) {
-        std::string datagram = senders[static_cast<size_t>(shard)].NextDatagram(batch);
+        before_batch(shard);
+        std::string datagram = (*senders)[static_cast<size_t>(shard)].NextDatagram(batch);
         const size_t size = datagram.size();
         datagram.resize(size + kReadPadding);
-        feeder.shard(shard).BeginBatch(now_ns += kBatchNs);
-        feeder.shard(shard).Apply({}, datagram.data(), size);
-        feeder.shard(shard).EndBatch();
+        feeder->shard(shard).BeginBatch(now_ns += kBatchNs);
+        feeder->shard(shard).Apply({}, datagram.data(), size);
+        feeder->shard(shard).EndBatch();
         if (batch % 16 == 0) std::this_thread::yield();
       }
       running.fetch_sub(1, std::memory_order_relaxed);
     });
   }
   Watcher watcher;
-  while (running.load(std::memory_order_relaxed) > 0 && !HasFatalFailure()) {
-    for (int i = 0; i < 10; ++i) feeder.Merge();
-    watcher.Look(feeder.Text());
+  while (running.load(std::memory_order_relaxed) > 0 && !testing::Test::HasFatalFailure()) {
+    for (int i = 0; i < 10; ++i) feeder->Merge();
+    watcher.Look(feeder->Text());
+    between_looks();
   }
   for (std::thread& thread : threads) thread.join();
-  ExpectExactAtRest(&feeder, senders);
   EXPECT_GT(watcher.looks(), 5);
+}
+
+TEST(ConcurrentTest, WithThreads) {
+  ShardFeeder feeder(FeederOptions());
+  std::vector<Sender> senders = {Sender(0), Sender(1)};
+  RunThreads(
+      &feeder, &senders, [](int) {}, [] {});
+  ExpectExactAtRest(&feeder, senders);
+}
+
+// New rules while shards count and the merger reads: what they do not change goes on.
+TEST(ConcurrentTest, WithReloads) {
+  ShardFeeder feeder(FeederOptions());
+  std::vector<Sender> senders = {Sender(0), Sender(1)};
+  constexpr int kNone = -1;
+  std::array<std::atomic<int>, kShards> next;
+  for (std::atomic<int>& mailbox : next) mailbox.store(kNone, std::memory_order_relaxed);
+  int reloads = 0;
+  RunThreads(
+      &feeder, &senders,
+      [&](int shard) {
+        const int generation = next[static_cast<size_t>(shard)].load(std::memory_order_acquire);
+        if (generation == kNone) return;
+        feeder.shard(shard).UseRules(static_cast<uint16_t>(generation));
+        next[static_cast<size_t>(shard)].store(kNone, std::memory_order_release);
+      },
+      [&] {
+        for (const std::atomic<int>& mailbox : next) {
+          if (mailbox.load(std::memory_order_acquire) != kNone) return;
+        }
+        Rules::Options options;
+        options.default_ttl_ms = FeederOptions().ttl_ms;
+        MappingConfig config;
+        config.defaults.ttl_ms = options.default_ttl_ms;
+        MappingRule rule;
+        rule.match = "unrelated" + std::to_string(++reloads);
+        rule.name = "unrelated";
+        config.rules.push_back(rule);
+        options.mapping = Mapping::Compile(std::move(config)).value();
+        const uint16_t generation = feeder.rules().Publish(std::move(options)).value();
+        for (std::atomic<int>& mailbox : next) {
+          feeder.rules().Hold(generation);
+          mailbox.store(generation, std::memory_order_release);
+        }
+      });
+  EXPECT_GT(reloads, 5);
+  ExpectExactAtRest(&feeder, senders);
 }
 
 }  // namespace
