@@ -94,10 +94,7 @@ void ExponentialCounts::Reach(int32_t lowest, int32_t highest) {
     highest = std::max(highest, lowest_ + static_cast<int32_t>(buckets_.size()) - 1);
   }
   int halvings = 0;
-  while (static_cast<size_t>(Lowered(highest, halvings) - Lowered(lowest, halvings)) >=
-         kMaxBuckets) {
-    ++halvings;
-  }
+  while (Lowered(highest, halvings) - Lowered(lowest, halvings) >= kMaxBuckets) ++halvings;
   LowerTo(schema_ - halvings);
   lowest = Lowered(lowest, halvings);
   highest = Lowered(highest, halvings);
@@ -106,7 +103,7 @@ void ExponentialCounts::Reach(int32_t lowest, int32_t highest) {
     buckets_.insert(buckets_.begin(), static_cast<size_t>(lowest_ - lowest), 0);
     lowest_ = lowest;
   }
-  const auto size = static_cast<size_t>(highest - lowest_ + 1);
+  const size_t size = static_cast<size_t>(highest - lowest_) + 1;
   if (size > buckets_.size()) buckets_.resize(size);
 }
 
@@ -119,7 +116,7 @@ void ExponentialCounts::LowerTo(int schema) {
   std::vector<uint64_t> lowered;
   for (size_t i = 0; i < buckets_.size(); ++i) {
     const int32_t bucket = Lowered(lowest_ + static_cast<int32_t>(i), halvings);
-    lowered.resize(static_cast<size_t>(bucket - lowest + 1));
+    lowered.resize(static_cast<size_t>(bucket - lowest) + 1);
     lowered.back() = HistogramCell::AddCounts(lowered.back(), buckets_[i]);
   }
   lowest_ = lowest;

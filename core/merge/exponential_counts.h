@@ -18,7 +18,7 @@ namespace tallyd {
 class ExponentialCounts {
  public:
   // Buckets kept; past it the resolution halves, as in a cell.
-  static constexpr size_t kMaxBuckets = 1024;
+  static constexpr int32_t kMaxBuckets = 1024;
 
   void Add(const HistogramCell::WindowCounts& window);
   void Add(const ExponentialCounts& other);

@@ -6,7 +6,7 @@ namespace tallyd {
 
 absl::StatusOr<std::unique_ptr<RuleBook>> RuleBook::Create(Rules::Options options) {
   std::unique_ptr<RuleBook> book(new RuleBook());
-  const absl::StatusOr<uint16_t> first = book->Publish(std::move(options));
+  absl::StatusOr<uint16_t> first = book->Publish(std::move(options));
   if (!first.ok()) return first.status();
   return book;
 }
@@ -26,7 +26,7 @@ absl::StatusOr<uint16_t> RuleBook::Publish(Rules::Options options) {
   auto rules = Rules::Create(std::move(options), &layouts_, sequence_ + 1);
   if (!rules.ok()) return rules.status();
   const absl::MutexLock lock(&mu_);
-  const absl::StatusOr<uint16_t> number = FreeNumber();
+  absl::StatusOr<uint16_t> number = FreeNumber();
   if (!number.ok()) return number;
   ++sequence_;
   if (generations_++ > 0) Release(newest_);

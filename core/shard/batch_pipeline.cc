@@ -35,6 +35,9 @@ void BatchPipeline::Flush() {
     SetCell(pending.cell).Add(SetCell::HashMember(pending.member, hash_seed_), now_ns_);
     CountApplied(pending);
   });
+  Queue& passed = queues_[static_cast<size_t>(Action::kPass)];
+  for (size_t i = 0; i < passed.size; ++i) CountApplied(group_[passed.places[i]]);
+  passed.size = 0;
   Queue& refused = queues_[static_cast<size_t>(Action::kRefuse)];
   for (size_t i = 0; i < refused.size; ++i) {
     CountDrop(static_cast<DropReason>(group_[refused.places[i]].entry.target));
@@ -80,10 +83,12 @@ void BatchPipeline::Resolve(Pending* pending) {
     } else {
       entry = slots_->AddKey({pending->type, std::string_view(pending->name, pending->name_size),
                               std::string_view(pending->tags, pending->tags_size)},
-                             pending->hash, pending->value / pending->rate);
+                             pending->hash,
+                             {.amount = pending->value / pending->rate,
+                              .observes = HistogramCell::Observes(pending->rate)});
     }
   }
-  if (entry.action == Action::kRefuse) return;
+  if (entry.action == Action::kRefuse || entry.action == Action::kPass) return;
   if (entry.scaled) Scale(pending);
   pending->chunk = &chunks_[entry.target / ShardMemory::kSlotsPerChunk];
   pending->cell = cells_ + pending->chunk->cells +

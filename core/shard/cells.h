@@ -176,6 +176,9 @@ class HistogramCell {
 
   HistogramCell(CellWord* words, const HistogramLayout& layout) : words_(words), layout_(layout) {}
 
+  // Whether an observation of this rate counts in a cell that carries nothing yet.
+  static bool Observes(double rate) { return rate > 0 && rate <= 1; }
+
   // Owner thread. `value` is not NaN.
   void Observe(double value, int64_t now_ns);
   // Owner thread. An observation that stands for 1 / `rate`: counts the whole part and carries the

@@ -25,6 +25,7 @@ enum class Action : uint8_t {
   kObserve,        // histogram, value as sent
   kObserveMillis,  // histogram, value in ms to be seconds
   kAddMember,      // set
+  kPass,           // counts as applied and changes nothing; never in the table
   kRefuse,         // drop under the reason in `target`
   kErased
 };

@@ -91,13 +91,18 @@ bool SeriesSlots::HasRoomForSeries() const {
 
 // Past the bounds no verdict is cached, since it would change as soon as there is room again; nor
 // is the key resolved: that is what keeps the slow path from being for sale.
-KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, double amount) {
+KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, const FirstSample& first) {
   if (keys_.size() >= max_keys_) return Refuse(DropReason::kSeriesLimit);
   const Verdict verdict = rules_->Resolve(key, &spec_);
   if (!verdict.accepted) return KeepRefusal(key, hash, verdict.reason);
-  if (key.type == SampleType::kCounter && !(amount * spec_.scale >= 0)) {
+  if (key.type == SampleType::kCounter && !(first.amount * spec_.scale >= 0)) {
     // It shall not make a series, nor take a family's name from another type.
     return Refuse(DropReason::kNegativeCounter);
+  }
+  if (IsObserver(spec_.kind) && !first.observes) {
+    KeyEntry pass;
+    pass.action = Action::kPass;
+    return pass;
   }
   uint32_t slot = 0;
   const bool known = FindSlot(spec_, &slot);

@@ -54,9 +54,13 @@ class SeriesSlots {
   void AddCountsTo(Ledger* ledger) const;
 
   KeyTable& keys() { return keys_; }
-  // The entry of a key that the table does not know, by value: kRefuse if it has no slot. `amount`
-  // is what the first sample would add to a counter: it makes no series if that is below zero.
-  KeyEntry AddKey(const KeyView& key, uint32_t hash, double amount);
+  // What may keep a sample from making a series.
+  struct FirstSample {
+    double amount = 0;     // of a counter: below zero it is refused
+    bool observes = true;  // of an observer: else it has no effect
+  };
+  // The entry of a key that the table does not know, by value: kRefuse or kPass if it has no slot.
+  KeyEntry AddKey(const KeyView& key, uint32_t hash, const FirstSample& first);
 
   // What few keys need with each sample.
   struct Extras {

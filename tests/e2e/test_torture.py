@@ -84,7 +84,7 @@ OBSERVERS = [
     good("t6:-5|ms", {"t6_sum": -0.005, "t6_count": 1, "t6_bucket{le=0.005}": 1}),
     good("t7:100|ms|@0.1", {"t7_count": 10, "t7_sum": 1}),
     good("t8:100|ms|@0.3", {"t8_count": 3}),
-    good("t9:1|ms|@2", {"t9_count": 0}),
+    good("t9:1|ms|@2", {}),
     good("t10:1|ms|@0.000000001", {"t10_count": 999_999_999}),
     good("t11:1|ms|@0", {"t11_count": 1}),
     good("t12:1|ms|@abc", {"t12_count": 1}, bad_sample_rate=1),

@@ -137,7 +137,7 @@ TEST(ExponentialCountsTest, NumberOfBucketsIsBounded) {
     cell.Observe(std::exp2(exponent) * 1.5);
     cell.Observe(std::exp2(exponent) * 1.9);
     sum.Add(cell.Window());
-    EXPECT_LE(sum.buckets().size(), ExponentialCounts::kMaxBuckets);
+    EXPECT_LE(sum.buckets().size(), size_t{ExponentialCounts::kMaxBuckets});
   }
   EXPECT_EQ(sum.total(), 58u);
 }

@@ -244,6 +244,18 @@ TEST_F(ShardTest, LinesOverTheLimitAreOneSample) {
   ExpectBalanced();
 }
 
+// As in statsd_exporter, which shows nothing then.
+TEST_F(ShardTest, ASampleWithoutEffectMakesNoSeries) {
+  Send("t:1|ms|@2\nt:1|h|@-1\nt:1|d|@inf");
+  EXPECT_EQ(Applied(), 3u);
+  EXPECT_EQ(Series(), 0u);
+  Send("t:1|c\nt:1|ms|@2");
+  EXPECT_EQ(Applied(), 5u) << "nor does it ask for the family's type";
+  Send("u:1|ms\nu:1|ms|@2\nu:1|ms|@2");
+  EXPECT_EQ(Series(), 2u);
+  ExpectBalanced();
+}
+
 TEST_F(ShardTest, TheLongestLineIsAKey) {
   limits_ = {.name_bytes = kMaxLineBytes, .tags = kMaxLineBytes, .label_bytes = kMaxLineBytes};
   const std::string value = ":1|c";
