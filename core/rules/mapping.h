@@ -37,6 +37,10 @@ struct Quantile {
 };
 
 struct SummaryOptions {
+  // More steps than these are these: the window's length is then within 1 % anyway, and each step
+  // has to be remembered.
+  static constexpr int kMaxAgeBuckets = 100;
+
   std::vector<Quantile> quantiles = {{0.5, 0.05}, {0.9, 0.01}, {0.99, 0.001}};
   int64_t max_age_ms = 600'000;
   int age_buckets = 5;
@@ -104,7 +108,8 @@ class Mapping {
  public:
   // Checks and compiles. An error is one line for each thing that is wrong, up to 20, each
   // "file:line: key: what is wrong; what to do", in the order of the file, and "and N more".
-  // In config() buckets have no +Inf, quantiles ascend and are distinct.
+  // In config() options are in one form: buckets without +Inf, quantiles ascending and distinct,
+  // the numbers of native and age buckets within their limits.
   static absl::StatusOr<std::shared_ptr<const Mapping>> Compile(MappingConfig config);
   ~Mapping();
 

@@ -218,6 +218,7 @@ void NormalizeOptions(MappingRule* rule) {
       histogram.native_max_buckets > defaults.native_max_buckets) {
     histogram.native_max_buckets = defaults.native_max_buckets;
   }
+  rule->summary.age_buckets = std::min(rule->summary.age_buckets, SummaryOptions::kMaxAgeBuckets);
   std::vector<Quantile>& quantiles = rule->summary.quantiles;
   std::stable_sort(quantiles.begin(), quantiles.end(),
                    [](const Quantile& a, const Quantile& b) { return a.quantile < b.quantile; });

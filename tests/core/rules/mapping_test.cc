@@ -457,11 +457,13 @@ TEST(CheckTest, OptionsAreBroughtIntoOneForm) {
   rule.histogram.native_factor = 1;
   rule.histogram.native_max_buckets = 256;
   rule.summary.quantiles = {{0.9, 0.1}, {0.5, 0.1}, {0.9, 0.2}};
+  rule.summary.age_buckets = 100'000;
   const auto mapping = Compile({rule});
   const MappingRule& kept = mapping->config().rules[0];
   EXPECT_EQ(kept.histogram.buckets, (std::vector<double>{1, 2}));
   EXPECT_EQ(kept.histogram.native_factor, 1.1);
   EXPECT_EQ(kept.histogram.native_max_buckets, 160U);
+  EXPECT_EQ(kept.summary.age_buckets, 100);
   EXPECT_EQ(kept.summary.quantiles, (std::vector<Quantile>{{0.5, 0.1}, {0.9, 0.2}}));
 }
 
