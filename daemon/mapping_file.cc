@@ -103,7 +103,7 @@ void ApplySummary(const WrittenObserver& written, SummaryOptions* summary) {
     summary->max_age_ms = MillisecondsUp(*options.max_age);
   }
   if (options.age_buckets && *options.age_buckets != 0) {
-    constexpr uint32_t kMost = 1'000'000;
+    constexpr uint32_t kMost = SummaryOptions::kMaxAgeBuckets;
     summary->age_buckets = static_cast<int>(std::min(*options.age_buckets, kMost));
   }
 }

@@ -708,6 +708,59 @@ TEST(BoundsTest, LargeFilesAreRefused) {
             "m.yml:1: file: is larger than 16777216 bytes; split or shorten it");
 }
 
+// ---- The example of the documentation ----
+
+class ExampleTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto mapping = LoadMapping(TALLYD_SOURCE_DIR "/docs/examples/mapping.yaml");
+    ASSERT_TRUE(mapping.ok()) << mapping.status();
+    mapping_ = *std::move(mapping);
+  }
+
+  // As "name label=value label=value".
+  std::string MapTo(std::string_view name, SampleType type) {
+    Mapped mapped;
+    if (!mapping_->Map(name, type, &mapped)) return "no rule";
+    rule_ = mapped.rule;
+    std::string text = mapped.name;
+    for (const auto& [label, value] : mapped.labels) {
+      text.append(" ").append(label).append("=").append(value);
+    }
+    return text;
+  }
+
+  std::shared_ptr<const Mapping> mapping_;
+  const MappingRule* rule_ = nullptr;  // the last one found
+};
+
+TEST_F(ExampleTest, DoesWhatItsCommentsSay) {
+  EXPECT_THAT(mapping_->config().warnings, IsEmpty());
+  EXPECT_EQ(MapTo("api.get.users.200", SampleType::kCounter),
+            "http_requests method=get handler=users code=200");
+  EXPECT_EQ(MapTo("api.get.users.time", SampleType::kTimer),
+            "http_get_seconds handler=users tier=front");
+  EXPECT_EQ(rule_->histogram.buckets, (std::vector<double>{0.01, 0.1, 1, 10}));
+  EXPECT_EQ(MapTo("backend.get.users.time", SampleType::kTimer),
+            "backend_get_seconds handler=users tier=back");
+  EXPECT_EQ(rule_->help, "Time to answer.");
+  EXPECT_EQ(MapTo("batch.nightly.duration", SampleType::kHistogram),
+            "batch_duration_seconds job=nightly");
+  EXPECT_EQ(rule_->observer_type, ObserverType::kSummary);
+  EXPECT_EQ(rule_->summary.max_age_ms, 120'000);
+  EXPECT_EQ(MapTo("worker.7.memory_kb", SampleType::kGauge), "worker_memory_bytes worker=7");
+  EXPECT_EQ(rule_->scale, 1024);
+  EXPECT_EQ(rule_->ttl_ms, 300'000);
+  EXPECT_EQ(MapTo("jobs.done", SampleType::kCounter), "jobs_done env=production");
+  EXPECT_TRUE(rule_->honor_labels);
+  EXPECT_EQ(MapTo("debug.x", SampleType::kCounter), "");
+  EXPECT_TRUE(rule_->drop);
+  EXPECT_EQ(MapTo("disk.sda.writes", SampleType::kCounter),
+            "disk_operations device=sda operation=write");
+  EXPECT_EQ(MapTo("legacy.a.b.c", SampleType::kCounter), "legacy_a.b.c origin=legacy");
+  EXPECT_EQ(MapTo("other", SampleType::kCounter), "no rule");
+}
+
 // ---- Loading ----
 
 TEST(LoadTest, ReadsParsesAndCompiles) {
