@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/clock.h"
 
 namespace tallyd {
 
@@ -43,7 +44,7 @@ void RelayTap::AddLine(std::string_view line_untrusted) {
     counts_.long_lines.Add(1);
     return;
   }
-  if (line_untrusted.size() > packet_bytes_ - packet_size_) Send();
+  if (line_untrusted.size() > packet_bytes_ - packet_size_) SendUnlessRefused();
   std::memcpy(packet_.get() + packet_size_, line_untrusted.data(), line_untrusted.size());
   packet_size_ += line_untrusted.size();
   if (packet_size_ < packet_bytes_) packet_[packet_size_++] = '\n';
@@ -52,14 +53,19 @@ void RelayTap::AddLine(std::string_view line_untrusted) {
 
 void RelayTap::OnBeat(int64_t) {
   if (packet_lines_ > 0) Send();
-  if (unsettled_lines_ == 0) return;
-  int error = 0;
-  socklen_t size = sizeof(error);
-  ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
-  Settle(error == ECONNREFUSED);
+  AskAndSettle();
+}
+
+void RelayTap::SendUnlessRefused() {
+  if (refused_at_ns_ == 0 || MonotonicNs() - refused_at_ns_ >= kRefusedNs) return Send();
+  counts_.dropped_lines.Add(packet_lines_);
+  BeginPacket();
 }
 
 void RelayTap::Send() {
+  // What was refused before the pause says nothing about now.
+  if (refused_at_ns_ != 0) AskAndSettle();
+  refused_at_ns_ = 0;
   bool sent = TrySend();
   if (!sent && errno == ECONNREFUSED) {
     // This is the answer to an earlier packet, and was given instead of sending this one.
@@ -72,6 +78,10 @@ void RelayTap::Send() {
   } else {
     counts_.dropped_lines.Add(packet_lines_);
   }
+  BeginPacket();
+}
+
+void RelayTap::BeginPacket() {
   packet_size_ = 0;
   packet_lines_ = 0;
 }
@@ -80,11 +90,21 @@ bool RelayTap::TrySend() {
   return ::send(socket_.get(), packet_.get(), packet_size_, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
 }
 
+void RelayTap::AskAndSettle() {
+  if (unsettled_lines_ == 0) return;
+  int error = 0;
+  socklen_t size = sizeof(error);
+  ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+  Settle(error == ECONNREFUSED);
+}
+
 void RelayTap::Settle(bool refused) {
+  if (refused) refused_at_ns_ = MonotonicNs();
   if (unsettled_lines_ == 0) return;
   if (refused) {
     counts_.dropped_lines.Add(unsettled_lines_);
   } else {
+    refused_at_ns_ = 0;
     counts_.packets.Add(1);
     counts_.lines.Add(unsettled_lines_);
   }

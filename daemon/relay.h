@@ -23,7 +23,8 @@ namespace tallyd {
 //
 // A line goes as it came, whether or not it can be parsed; its end is LF whatever it was, and the
 // end of a packet's last line is left out where there is no room for it. Empty lines are no lines.
-// Nothing here waits: what the socket does not take at once is dropped.
+// Nothing here waits: what the socket does not take at once is dropped. A target whose host says
+// that nobody is there gets nothing for a while, since finding out costs more than sending.
 //
 // Invariant, after each beat: lines seen = lines + long_lines + dropped_lines.
 class RelayTap final : public LineTap {
@@ -35,6 +36,9 @@ class RelayTap final : public LineTap {
     LedgerCount long_lines;     // longer than a packet may be
     LedgerCount dropped_lines;  // in packets that the kernel or the target's host refused
   };
+
+  // For how long a target that is not there gets nothing, but for one packet at each beat.
+  static constexpr int64_t kRefusedNs = 100'000'000;
 
   // `packet_bytes` is the largest payload of a packet.
   static absl::StatusOr<std::shared_ptr<RelayTap>> Create(const SocketAddress& target,
@@ -49,8 +53,11 @@ class RelayTap final : public LineTap {
   RelayTap(UniqueFd socket, size_t packet_bytes);
 
   void AddLine(std::string_view line_untrusted);
+  void SendUnlessRefused();
   void Send();
   bool TrySend();
+  void BeginPacket();
+  void AskAndSettle();
   void Settle(bool refused);
 
   const UniqueFd socket_;  // connected, so that the kernel tells us of a target that is not there
@@ -60,6 +67,7 @@ class RelayTap final : public LineTap {
   uint64_t packet_lines_ = 0;
   // Of the packet sent last: the kernel says by the next call whether it was refused.
   uint64_t unsettled_lines_ = 0;
+  int64_t refused_at_ns_ = 0;  // 0: not lately
   Counts counts_;
 };
 

@@ -155,6 +155,22 @@ TEST(RelayTapTest, ATargetThatComesBackGetsTheNextPacket) {
   EXPECT_EQ(tap->counts().lines.Get(), 1u);
 }
 
+TEST(RelayTapTest, ATargetThatWasNotThereIsTriedAgainSoonAlsoBetweenBeats) {
+  Sink sink;
+  const std::string address = sink.address();
+  const auto tap = TapTo(sink, 6);  // a line a packet
+  sink.Close();
+  tap->OnLines({}, "a:1|c\nb:1|c\nc:1|c\nd:1|c");
+  Sink again(address);
+  ::poll(nullptr, 0, static_cast<int>(RelayTap::kRefusedNs / 1'000'000) + 10);
+  tap->OnLines({}, "e:1|c\nf:1|c");
+  EXPECT_THAT(again.Packets(), ElementsAre("d:1|c\n", "e:1|c\n"));
+  tap->OnBeat(0);
+  EXPECT_THAT(again.Packets(), ElementsAre("f:1|c\n"));
+  EXPECT_EQ(tap->counts().dropped_lines.Get(), 3u);
+  EXPECT_EQ(tap->counts().lines.Get(), 3u);
+}
+
 TEST(RelayTapTest, EveryLineIsAccountedForWhateverTheLengths) {
   Sink sink;
   const auto tap = TapTo(sink, 100);
