@@ -8,6 +8,8 @@
 #include <boost/asio/basic_stream_socket.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/empty_body.hpp>
@@ -45,6 +47,8 @@ using LocalAcceptor = boost::asio::basic_socket_acceptor<Local, Loop::executor_t
 constexpr uint32_t kMaxHeaderBytes = 256 * 1024;
 constexpr absl::Duration kHeaderTimeout = absl::Seconds(5);
 constexpr absl::Duration kWriteTimeout = absl::Seconds(30);
+constexpr absl::Duration kDrainTimeout = absl::Seconds(1);
+constexpr size_t kMaxDrainedBytes = size_t{1} << 20;
 constexpr absl::Duration kAcceptPause = absl::Milliseconds(100);
 // How often rings are looked at in which nothing was.
 constexpr absl::Duration kCapturePause = absl::Milliseconds(10);
@@ -161,6 +165,7 @@ class AdminServer::Impl : public std::enable_shared_from_this<AdminServer::Impl>
   LocalAcceptor acceptor_;
   LoopTimer pause_;
   prometheus::Counter* const dropped_lines_;
+  boost::asio::thread_pool worker_{1};
   std::unordered_map<Session*, std::shared_ptr<Session>> sessions_;
   bool capturing_ = false;
   bool stopped_ = false;
@@ -275,10 +280,16 @@ class AdminServer::Impl::Session : public std::enable_shared_from_this<Session> 
   void Answer(http::status status, const std::string& type, const std::string& body) {
     text_ = Header(status, type);
     absl::StrAppend(&text_, "Content-Length: ", body.size(), "\r\n\r\n", body);
-    Write([](Session* self) { self->Close(); });
+    Write([](Session* self) { self->Drain(); });
   }
   void Refuse(http::status status, const std::string& why) {
     Answer(status, "text/plain; charset=utf-8", why + "\n");
+  }
+
+  void AnswerWith(const std::string& type, const absl::StatusOr<std::string>& text) {
+    if (closed_) return;
+    if (text.ok()) return Answer(http::status::ok, type, *text);
+    Refuse(http::status::internal_server_error, std::string(text.status().message()));
   }
 
   // The end of the body is that of the connection; whether it is complete, its last line says.
@@ -356,6 +367,24 @@ class AdminServer::Impl::Session : public std::enable_shared_from_this<Session> 
                             });
   }
 
+  // Closing with bytes unread would reset the connection, and the answer might be lost with it.
+  void Drain() {
+    error_code error;
+    socket_.shutdown(LocalSocket::shutdown_send, error);
+    if (error) return Close();
+    SetDeadline(kDrainTimeout);
+    ReadAway(kMaxDrainedBytes);
+  }
+
+  void ReadAway(size_t left) {
+    socket_.async_read_some(boost::asio::buffer(ignored_),
+                            [self = shared_from_this(), left](const error_code& error, size_t n) {
+                              if (self->closed_) return;
+                              if (error || n >= left) return self->Close();
+                              self->ReadAway(left - n);
+                            });
+  }
+
   void SetDeadline(absl::Duration timeout) {
     deadline_.expires_after(absl::ToChronoNanoseconds(timeout));
     deadline_.async_wait([self = shared_from_this()](const error_code& error) {
@@ -372,7 +401,7 @@ class AdminServer::Impl::Session : public std::enable_shared_from_this<Session> 
   boost::beast::flat_buffer buffer_;
   http::request_parser<http::empty_body> parser_;
   std::string text_;  // being written
-  std::array<char, 256> ignored_;
+  std::array<char, 4096> ignored_;
   std::unique_ptr<Capture> capture_;
   bool closed_ = false;
 };
@@ -384,6 +413,8 @@ void AdminServer::Impl::Stop() {
   pause_.cancel();
   const auto sessions = sessions_;
   for (const auto& [raw, session] : sessions) session->Close();
+  worker_.stop();
+  worker_.join();
 }
 
 void AdminServer::Impl::Accept() {
@@ -440,14 +471,15 @@ void AdminServer::Impl::Explain(const std::shared_ptr<Session>& session,
   }
   const bool as_json = format == nullptr || *format == "json";
   const bool dogstatsd = dialect != nullptr && *dialect == "dogstatsd";
-  const absl::StatusOr<std::string> text =
-      hooks_.explain(*line, dogstatsd ? Dialect::kDogstatsd : Dialect::kStatsd, as_json);
-  if (!text.ok()) {
-    return session->Refuse(http::status::internal_server_error,
-                           std::string(text.status().message()));
-  }
-  session->Answer(http::status::ok, as_json ? "application/json" : "text/plain; charset=utf-8",
-                  *text);
+  Job job = hooks_.explain(*line, dogstatsd ? Dialect::kDogstatsd : Dialect::kStatsd, as_json);
+  const std::string type = as_json ? "application/json" : "text/plain; charset=utf-8";
+  // The session is the loop's, so only that looks whether it is still there.
+  const std::weak_ptr<Session> asking = session;
+  boost::asio::post(worker_, [loop = loop_, asking, type, job = std::move(job)] {
+    boost::asio::post(*loop, [asking, type, text = job()] {
+      if (const auto waiting = asking.lock()) waiting->AnswerWith(type, text);
+    });
+  });
 }
 
 void AdminServer::Impl::StartCapture(const std::shared_ptr<Session>& session,

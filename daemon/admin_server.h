@@ -30,7 +30,8 @@ namespace tallyd {
 // bytes of a capture, one capture at a time, connections, headers, and the time that a client may
 // take to read.
 //
-// Ownership: the thread that runs `loop`. Loop, registry, and what the hooks lead to outlive it.
+// Ownership: the thread that runs `loop`, which calls all hooks. Loop, registry, and what the hooks
+// lead to outlive it.
 class AdminServer {
  public:
   static constexpr absl::Duration kDefaultCaptureTime = absl::Seconds(10);
@@ -41,11 +42,12 @@ class AdminServer {
   static constexpr size_t kRingBytes = size_t{4} << 20;
   static constexpr size_t kMaxConnections = 16;
 
+  // Finds the answer to a question, on a thread of the server's own: it may take its time.
+  using Job = std::function<absl::StatusOr<std::string>()>;
+
   struct Hooks {
-    // JSON, or a text for people.
-    std::function<absl::StatusOr<std::string>(const std::string& line_untrusted, Dialect dialect,
-                                              bool as_json)>
-        explain;
+    // Makes a job that says what becomes of a line, as JSON or as text for people.
+    std::function<Job(const std::string& line_untrusted, Dialect dialect, bool as_json)> explain;
     int shards = 0;
     // Shows a shard's lines to a tap, and no longer.
     std::function<void(int shard, std::shared_ptr<LineTap> tap)> add_tap;
@@ -60,7 +62,7 @@ class AdminServer {
   AdminServer(const AdminServer&) = delete;
   AdminServer& operator=(const AdminServer&) = delete;
 
-  // Takes no more connections and ends those that there are.
+  // Takes no more connections, ends those that there are, and waits for a job that is under way.
   void Stop();
 
  private:

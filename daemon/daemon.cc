@@ -68,6 +68,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options) {
   const size_t rule_count = RuleCount(*rules);
   absl::Status status = daemon->StartShards(*std::move(rules), shards);
   if (status.ok()) status = daemon->StartHttp(rule_count);
+  if (status.ok()) status = daemon->StartAdmin();
   if (!status.ok()) return status;
   daemon->StartSignals();
   daemon->LogReady();
@@ -133,6 +134,47 @@ absl::Status Daemon::StartHttp(size_t rule_count) {
   return http_->Listen();
 }
 
+absl::Status Daemon::StartAdmin() {
+  if (options_.admin_socket.empty()) return absl::OkStatus();
+  explainer_ = std::make_shared<RunningExplainer>();
+  AdminServer::Hooks hooks;
+  hooks.explain = [this](const std::string& line_untrusted, Dialect dialect, bool as_json) {
+    return ExplainJob(line_untrusted, dialect, as_json);
+  };
+  hooks.shards = static_cast<int>(shards_->threads().size());
+  hooks.add_tap = [this](int shard, std::shared_ptr<LineTap> tap) {
+    shards_->threads()[static_cast<size_t>(shard)]->AddTap(std::move(tap));
+  };
+  hooks.remove_tap = [this](int shard, std::shared_ptr<LineTap> tap) {
+    shards_->threads()[static_cast<size_t>(shard)]->RemoveTap(std::move(tap));
+  };
+  auto admin = AdminServer::Listen(&control_, options_.admin_socket, &own_metrics_->registry(),
+                                   std::move(hooks));
+  if (!admin.ok()) return admin.status();
+  admin_ = *std::move(admin);
+  return absl::OkStatus();
+}
+
+// By the rules that are in force now.
+AdminServer::Job Daemon::ExplainJob(const std::string& line_untrusted, Dialect dialect,
+                                    bool as_json) const {
+  RuleBook* const book = shards_->rules();
+  const Rules& rules = book->At(book->newest());
+  RunningExplainer::Question question;
+  question.line_untrusted = line_untrusted;
+  question.as_json = as_json;
+  question.options.rules = rules.options();
+  question.options.dialect = dialect;
+  question.options.max_line_bytes = options_.max_line_bytes;
+  question.sequence = rules.sequence();
+  question.families = &shards_->families();
+  question.budget.series = merger_->status().series;
+  question.budget.limit = options_.series_limit;
+  return [explainer = explainer_, question = std::move(question)] {
+    return explainer->Answer(question);
+  };
+}
+
 void Daemon::StartSignals() {
   ProcessSignals::Hooks hooks;
   hooks.shutdown = [this] { Shutdown(); };
@@ -152,6 +194,7 @@ void Daemon::LogReady() const {
   }
   if (!http_->bound().empty()) fields.emplace_back("http", absl::StrJoin(http_->bound(), ","));
   if (relay_) fields.emplace_back("relay", relay_->target());
+  if (admin_) fields.emplace_back("admin", options_.admin_socket);
   fields.emplace_back("shards", absl::StrCat(shards_->threads().size()));
   LogInfo("ready", fields);
 }
@@ -204,6 +247,7 @@ void Daemon::Finish() {
   shards_->Join();
   merger_->MergeNow();
   http_->Stop();
+  if (admin_) admin_->Stop();
   control_.stop();
   LogStopped();
 }

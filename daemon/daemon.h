@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "daemon/admin_server.h"
 #include "daemon/connection_counts.h"
 #include "daemon/exit_code.h"
 #include "daemon/http_server.h"
@@ -17,6 +18,7 @@
 #include "daemon/own_metrics.h"
 #include "daemon/process_signals.h"
 #include "daemon/relay.h"
+#include "daemon/running_explainer.h"
 #include "daemon/shard_set.h"
 
 namespace tallyd {
@@ -42,6 +44,9 @@ class Daemon {
   absl::Status StartShards(Rules::Options rules, int shards);
   absl::Status StartRelay();
   absl::Status StartHttp(size_t rule_count);
+  absl::Status StartAdmin();
+  AdminServer::Job ExplainJob(const std::string& line_untrusted, Dialect dialect,
+                              bool as_json) const;
   void StartSignals();
   void LogReady() const;
   void LogStopped() const;
@@ -64,6 +69,8 @@ class Daemon {
   std::unique_ptr<MergeThread> merger_;
   std::unique_ptr<OwnMetrics> own_metrics_;
   std::unique_ptr<HttpServer> http_;
+  std::shared_ptr<RunningExplainer> explainer_;  // the admin server's thread
+  std::unique_ptr<AdminServer> admin_;           // null: none
   std::unique_ptr<ProcessSignals> signals_;
   bool shutting_down_ = false;
 };

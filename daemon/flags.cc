@@ -130,7 +130,9 @@ std::vector<FlagSpec> MakeFlags() {
        "limits and the worst-case memory, and exit with 0, or 2 if something is wrong",
        kNotInFile},
       {"admin.socket", Kind::kPath, Group::kGeneral, "PATH",
-       "path of a UNIX socket that tallyctl asks; empty: none"},
+       "path of a UNIX socket, for its owner alone, by which tallyctl explains lines and captures "
+       "them; empty: none. Default admin.sock in the directory that systemd gives "
+       "(RUNTIME_DIRECTORY), else none"},
       {"log.level", Kind::kText, Group::kGeneral, "LEVEL",
        "debug, info, warn or error. Default info"},
       {"log.format", Kind::kText, Group::kGeneral, "FORMAT", "logfmt or json. Default logfmt"},

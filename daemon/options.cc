@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <map>
 #include <string_view>
@@ -240,8 +241,17 @@ void ReadAggregation(FlagReader* flags, Options* options) {
   flags->Duration("series.ttl", absl::ZeroDuration(), &options->series_ttl);
 }
 
+// Where systemd says that files of ours belong, of several places the first.
+std::string DefaultAdminSocket() {
+  const char* const directories = std::getenv("RUNTIME_DIRECTORY");
+  if (directories == nullptr || *directories == 0) return "";
+  const std::string_view text(directories);
+  return std::string(text.substr(0, text.find(':'))).append("/admin.sock");
+}
+
 void ReadGeneral(FlagReader* flags, Options* options) {
   flags->Text("config.file", &options->config_file);
+  options->admin_socket = DefaultAdminSocket();
   flags->Text("admin.socket", &options->admin_socket);
   flags->Choice<LogLevel>("log.level",
                           {{"debug", LogLevel::kDebug},

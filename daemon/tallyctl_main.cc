@@ -110,6 +110,7 @@ ExitCode ExplainByDaemon(const Arguments& arguments) {
     };
     const absl::Status status = client->Get(target, keep, nullptr);
     if (!status.ok()) return Fail(status, ExitCode::kRuntimeFailure);
+    if (!arguments.json && &line != arguments.lines.data()) std::cout << "\n";
     std::cout << text;
     const char* const refused = arguments.json ? "\"accepted\":false" : "\n  dropped   ";
     accepted = accepted && text.find(refused) == std::string::npos;

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -173,6 +174,15 @@ TEST(OptionsTest, FilesAreTakenAsTheyAreNamed) {
   EXPECT_TRUE(options.container_id_label);
   EXPECT_FALSE(Parse({"--statsd.container-id=ignore"}).container_id_label);
   ExpectRefused({"--statsd.container-id=drop"}, "not label or ignore");
+}
+
+TEST(OptionsTest, SystemdSaysWhereTheAdminSocketBelongs) {
+  EXPECT_EQ(Parse({}).admin_socket, "");
+  ASSERT_EQ(::setenv("RUNTIME_DIRECTORY", "/run/tallyd:/run/more", 1), 0);
+  EXPECT_EQ(Parse({}).admin_socket, "/run/tallyd/admin.sock");
+  EXPECT_EQ(Parse({"--admin.socket=/run/a.sock"}).admin_socket, "/run/a.sock");
+  EXPECT_EQ(Parse({"--admin.socket="}).admin_socket, "");
+  ::unsetenv("RUNTIME_DIRECTORY");
 }
 
 TEST(OptionsTest, AnEmptyValueOfStatsdExportersFlagsMeansNone) {
