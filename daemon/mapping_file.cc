@@ -370,12 +370,15 @@ class MappingReader {
     return value.kind == YamlNode::Kind::kScalar && value.text.empty();
   }
 
+  // Nothing in quotes is something: it chooses summaries, whatever the defaults say.
   void Read(const YamlNode& value, const Place& place, std::optional<ObserverType>* out) {
-    out->reset();
-    if (IsEmptyText(value)) return;
     static const Words<ObserverType> words = {{"histogram", ObserverType::kHistogram},
                                               {"summary", ObserverType::kSummary}};
-    ReadWord(value, place, words, out);
+    if (IsEmptyText(value)) {
+      *out = ObserverType::kSummary;
+    } else {
+      ReadWord(value, place, words, out);
+    }
   }
 
   void Read(const YamlNode& value, const Place& place, std::optional<MatchType>* out) {

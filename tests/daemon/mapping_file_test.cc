@@ -340,7 +340,7 @@ TEST(ScalarTest, Words) {
   EXPECT_FALSE(ParseRule("action: map").drop);
   EXPECT_FALSE(ParseRule("action: ''").drop);
   EXPECT_TRUE(ParseRule("action: drop").drop);
-  EXPECT_EQ(ParseRule("observer_type: ''").observer_type, ObserverType::kHistogram);
+  EXPECT_EQ(ParseRule("observer_type: ''").observer_type, ObserverType::kSummary);
   for (const char* bad :
        {"match_metric_type: ''", "match_metric_type: histogram", "match_metric_type: Counter",
         "match_type: globs", "match_type: [glob]", "action: Drop", "action: keep",
@@ -423,10 +423,12 @@ TEST(ObserverTest, WithoutATypeTheOptionsSayWhatIsMeant) {
   EXPECT_EQ(TypeOf("histogram_options: {}", "summary_options: {}"), kSummary);
   EXPECT_EQ(TypeOf("observer_type: summary", ""), kSummary);
   EXPECT_EQ(TypeOf("observer_type: summary", "observer_type: histogram"), kHistogram);
-  EXPECT_EQ(TypeOf("observer_type: summary", "observer_type: ''"), kSummary);
+  EXPECT_EQ(TypeOf("observer_type: histogram", "observer_type: ~"), kHistogram);
+  EXPECT_EQ(TypeOf("observer_type: histogram", "observer_type: ''"), kSummary);
   EXPECT_EQ(TypeOf("observer_type: summary", "observer_type: histogram, histogram_options: {}"),
             kHistogram);
-  EXPECT_EQ(TypeOf("observer_type: ''", ""), kHistogram);
+  EXPECT_EQ(TypeOf("observer_type: ''", ""), kSummary);
+  EXPECT_EQ(TypeOf("observer_type: '', timer_type: histogram", ""), kSummary);
   EXPECT_EQ(TypeOf("timer_type: summary", ""), kSummary);
   EXPECT_EQ(TypeOf("timer_type: summary, observer_type: histogram", ""), kHistogram);
   EXPECT_EQ(TypeOf("", "timer_type: summary"), kSummary);
@@ -443,6 +445,7 @@ TEST(ObserverTest, ItIsKnownWhetherTheFileSaysIt) {
   EXPECT_FALSE(given("", ", observer_type: histogram").defaults.observer_type_given);
   EXPECT_TRUE(given("observer_type: summary", "").rules[0].observer_type_given);
   EXPECT_TRUE(given("timer_type: summary", "").defaults.observer_type_given);
+  EXPECT_TRUE(given("", ", observer_type: ''").rules[0].observer_type_given);
 }
 
 TEST(ObserverTest, OptionsOfTheOtherTypeAreRefused) {
@@ -457,6 +460,8 @@ TEST(ObserverTest, OptionsOfTheOtherTypeAreRefused) {
   EXPECT_THAT(RefusalOf("defaults: {observer_type: summary}\nmappings:\n- match: a\n  name: n\n"
                         "  action: drop\n  histogram_options: {}\n"),
               StartsWith("m.yml:6: histogram_options: are given"));
+  EXPECT_THAT(RefusalOfRule("observer_type: ''\nhistogram_options: {}"),
+              StartsWith("m.yml:5: histogram_options: are given"));
 }
 
 // ---- Anchors, aliases, merge keys ----
