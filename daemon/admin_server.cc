@@ -470,8 +470,11 @@ void AdminServer::Impl::Explain(const std::shared_ptr<Session>& session,
                            "dialect is statsd or dogstatsd, format is json or text.");
   }
   const bool as_json = format == nullptr || *format == "json";
-  const bool dogstatsd = dialect != nullptr && *dialect == "dogstatsd";
-  Job job = hooks_.explain(*line, dogstatsd ? Dialect::kDogstatsd : Dialect::kStatsd, as_json);
+  std::optional<Dialect> read_as;
+  if (dialect != nullptr) {
+    read_as = *dialect == "dogstatsd" ? Dialect::kDogstatsd : Dialect::kStatsd;
+  }
+  Job job = hooks_.explain(*line, read_as, as_json);
   const std::string type = as_json ? "application/json" : "text/plain; charset=utf-8";
   // The session is the loop's, so only that looks whether it is still there.
   const std::weak_ptr<Session> asking = session;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -46,8 +47,11 @@ class AdminServer {
   using Job = std::function<absl::StatusOr<std::string>()>;
 
   struct Hooks {
-    // Makes a job that says what becomes of a line, as JSON or as text for people.
-    std::function<Job(const std::string& line_untrusted, Dialect dialect, bool as_json)> explain;
+    // Makes a job that says what becomes of a line, as JSON or as text for people. Without a
+    // dialect it is that of the listeners, if they agree.
+    std::function<Job(const std::string& line_untrusted, std::optional<Dialect> dialect,
+                      bool as_json)>
+        explain;
     int shards = 0;
     // Shows a shard's lines to a tap, and no longer.
     std::function<void(int shard, std::shared_ptr<LineTap> tap)> add_tap;

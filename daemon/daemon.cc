@@ -44,6 +44,18 @@ absl::StatusOr<Rules::Options> RulesFor(const Options& options) {
   return rules;
 }
 
+// What a signed gauge means to a line that may come in anywhere: dogstatsd only if all listeners
+// read it so.
+Dialect CommonDialect(const Options& options) {
+  for (const auto* list : {&options.udp, &options.tcp, &options.unixgram, &options.unixstream,
+                           &options.unixseqpacket}) {
+    for (const ListenAddress& address : *list) {
+      if (address.dialect == Dialect::kStatsd) return Dialect::kStatsd;
+    }
+  }
+  return Dialect::kDogstatsd;
+}
+
 size_t RuleCount(const Rules::Options& rules) {
   return rules.mapping == nullptr ? 0 : rules.mapping->config().rules.size();
 }
@@ -138,9 +150,8 @@ absl::Status Daemon::StartAdmin() {
   if (options_.admin_socket.empty()) return absl::OkStatus();
   explainer_ = std::make_shared<RunningExplainer>();
   AdminServer::Hooks hooks;
-  hooks.explain = [this](const std::string& line_untrusted, Dialect dialect, bool as_json) {
-    return ExplainJob(line_untrusted, dialect, as_json);
-  };
+  hooks.explain = [this](const std::string& line_untrusted, std::optional<Dialect> dialect,
+                         bool as_json) { return ExplainJob(line_untrusted, dialect, as_json); };
   hooks.shards = static_cast<int>(shards_->threads().size());
   hooks.add_tap = [this](int shard, std::shared_ptr<LineTap> tap) {
     shards_->threads()[static_cast<size_t>(shard)]->AddTap(std::move(tap));
@@ -156,15 +167,15 @@ absl::Status Daemon::StartAdmin() {
 }
 
 // By the rules that are in force now.
-AdminServer::Job Daemon::ExplainJob(const std::string& line_untrusted, Dialect dialect,
-                                    bool as_json) const {
+AdminServer::Job Daemon::ExplainJob(const std::string& line_untrusted,
+                                    std::optional<Dialect> dialect, bool as_json) const {
   RuleBook* const book = shards_->rules();
   const Rules& rules = book->At(book->newest());
   RunningExplainer::Question question;
   question.line_untrusted = line_untrusted;
   question.as_json = as_json;
   question.options.rules = rules.options();
-  question.options.dialect = dialect;
+  question.options.dialect = dialect.value_or(CommonDialect(options_));
   question.options.max_line_bytes = options_.max_line_bytes;
   question.sequence = rules.sequence();
   question.families = &shards_->families();

@@ -4,6 +4,7 @@
 #define TALLYD_DAEMON_DAEMON_H_
 
 #include <memory>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -45,7 +46,7 @@ class Daemon {
   absl::Status StartRelay();
   absl::Status StartHttp(size_t rule_count);
   absl::Status StartAdmin();
-  AdminServer::Job ExplainJob(const std::string& line_untrusted, Dialect dialect,
+  AdminServer::Job ExplainJob(const std::string& line_untrusted, std::optional<Dialect> dialect,
                               bool as_json) const;
   void StartSignals();
   void LogReady() const;

@@ -66,7 +66,7 @@ struct MigrateReport {
 class MigrateCheck {
  public:
   static constexpr size_t kMaxExampleBytes = 400;
-  // Names and series that are told apart; some 150 MB at most.
+  // Names and series that are told apart; some 150 MB.
   static constexpr size_t kMaxRemembered = PeerReader::kMaxRemembered;
 
   static absl::StatusOr<std::unique_ptr<MigrateCheck>> Create(Explainer::Options options);
@@ -90,7 +90,7 @@ class MigrateCheck {
   void Finish(const std::array<bool, kPeerCategories>& seen);
 
   std::unique_ptr<Explainer> explainer_;
-  FamilyTypes claims_{kMaxRemembered, 1};
+  FamilyTypes claims_{4 * kMaxRemembered, 1};  // an observer takes four names
   PeerReader peer_;
   absl::flat_hash_set<uint64_t> series_;
   bool series_full_ = false;

@@ -58,11 +58,12 @@ void AddReplay(const MigrateReport& report, std::string* text) {
     absl::StrAppend(text, "skipped   ", Counted(report.too_long, "line"), " over 65,535 bytes\n");
   }
   if (!report.complete) {
-    absl::StrAppend(text, "          ",
-                    Wrapped("there are over a million series or names; conflicts of types with "
-                            "the rest were not looked for",
-                            10),
-                    "\n");
+    absl::StrAppend(
+        text, "          ",
+        Wrapped("there are over half a million series or names; conflicts of types with "
+                "the rest were not looked for",
+                10),
+        "\n");
   }
 }
 

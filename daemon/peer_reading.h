@@ -86,7 +86,7 @@ const char* PeerHazardName(PeerHazard hazard);
 // conflicts with them are not seen.
 class PeerReader {
  public:
-  static constexpr size_t kMaxRemembered = 1'000'000;
+  static constexpr size_t kMaxRemembered = 500'000;
 
   // Without a mapping `mapping` is null.
   PeerReader(const TagDialects& dialects, std::shared_ptr<const PeerMapping> mapping);

@@ -36,7 +36,7 @@ void OnInterrupt(int) { interrupted = 1; }
 
 // How lines are read; the flags that tallyd has for it.
 struct ReadingFlags {
-  std::string dialect = "statsd";
+  std::string dialect;  // empty: not said
   bool no_dogstatsd = false;
   bool no_influxdb = false;
   bool no_librato = false;
@@ -96,13 +96,14 @@ std::string Megabytes(uint64_t bytes) {
 // Explain.
 
 ExitCode ExplainByDaemon(const Arguments& arguments) {
+  const std::string dialect =
+      arguments.reading.dialect.empty() ? "" : "&dialect=" + arguments.reading.dialect;
   bool accepted = true;
   for (const std::string& line : arguments.lines) {
     absl::StatusOr<AdminClient> client = AdminClient::Connect(arguments.socket);
     if (!client.ok()) return Fail(client.status(), ExitCode::kRuntimeFailure);
-    const std::string target =
-        absl::StrCat("/explain?line=", PercentEncoded(line), "&dialect=", arguments.reading.dialect,
-                     "&format=", arguments.json ? "json" : "text");
+    const std::string target = absl::StrCat("/explain?line=", PercentEncoded(line), dialect,
+                                            "&format=", arguments.json ? "json" : "text");
     std::string text;
     const auto keep = [&text](std::string_view bytes) {
       text.append(bytes);
@@ -237,7 +238,7 @@ void AddReadingFlags(CLI::App* command, ReadingFlags* flags) {
   command
       ->add_option("--dialect", flags->dialect,
                    "what a signed gauge value means: statsd (a change) or dogstatsd (the value). "
-                   "Default statsd")
+                   "Default statsd; of a running tallyd that of its listeners, if they agree")
       ->check(CLI::IsMember({"statsd", "dogstatsd"}))
       ->type_name("DIALECT");
   command->add_flag("--no-parse-dogstatsd-tags", flags->no_dogstatsd,

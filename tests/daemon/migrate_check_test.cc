@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
@@ -218,6 +220,16 @@ What statsd_exporter reads differently
     there   histogram api_login_time observes 0.25
     do      decide which rule you want and remove the other
 )");
+}
+
+TEST(MigrateCheckTest, TheGuideNamesEveryCategory) {
+  std::ifstream file(TALLYD_SOURCE_DIR "/docs/migrating-from-statsd_exporter.md");
+  const std::string guide{std::istreambuf_iterator<char>(file), {}};
+  for (size_t i = 0; i < kPeerCategories; ++i) {
+    const PeerCategoryInfo& info = InfoOf(static_cast<PeerCategory>(i));
+    EXPECT_FALSE(info.meaning.empty() || info.remedy.empty()) << info.name;
+    EXPECT_THAT(guide, HasSubstr("`" + std::string(info.name) + "`"));
+  }
 }
 
 TEST(MigrateCheckTest, TheReportIsJsonToo) {

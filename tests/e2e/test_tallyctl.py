@@ -217,6 +217,14 @@ mappings:
                 self.assertEqual(code, 0)
                 self.assertIn('renamed{route="login"}', text)
 
+    def test_a_running_daemon_knows_its_dialect(self):
+        with admin_daemon(listen=(("udp", "127.0.0.1:0?dialect=dogstatsd"),)) as (_, path):
+            _, text, _ = tallyctl("explain", "--socket", path, "--json", "g:-3|g")
+            self.assertEqual(json.loads(text)["dialect"], "dogstatsd")
+            _, text, _ = tallyctl("explain", "--socket", path, "--json", "--dialect=statsd",
+                                  "g:-3|g")
+            self.assertEqual(json.loads(text)["dialect"], "statsd")
+
     def test_without_a_daemon_it_says_so(self):
         code, _, error = tallyctl("explain", "--socket", "/nowhere/admin.sock", "a:1|c")
         self.assertEqual(code, 1)
