@@ -218,7 +218,7 @@ absl::Status Daemon::Ready() const {
 
 // What is in force stays so until the new file is read and understood.
 absl::Status Daemon::Reload() {
-  const absl::Status status = ReloadRules();
+  absl::Status status = ReloadRules();
   own_metrics_->SetReloadSuccessful(status.ok());
   if (!status.ok()) {
     LogError("not reloaded, the former rules stay", {{"error", std::string(status.message())}});

@@ -185,13 +185,13 @@ class LimitTest(unittest.TestCase):
         with Daemon("--series.limit=1000", "--shards=1") as daemon:
             before = daemon.status_kib("VmRSS")
             for index in range(3000):
-                daemon.send_udp(f"n{index}".encode() + b"x" * 50_000 + b":1|c")
+                daemon.send_udp(f"n{index}".encode() + b"x" * 8_000 + b":1|c")
                 if index % 50 == 0:
                     daemon.settle(received=index // 2, fresh=False)
             ledger = daemon.settle()
             self.assertGreaterEqual(ledger.dropped["series_limit"], 1)
-            # A thousand names of 50 kB, in the key memory, the series table and a page or two.
-            self.assertLess(daemon.status_kib("VmRSS") - before, 600_000)
+            # A thousand names of 8 kB, in the key memory, the series table and a page or two.
+            self.assertLess(daemon.status_kib("VmRSS") - before, 150_000)
 
 
 class RudeScraperTest(unittest.TestCase):
