@@ -41,6 +41,10 @@ constexpr std::array<PeerCategoryInfo, kPeerCategories> kInfos = {{
      "expect these metrics to be gone; tallyd counts events by kind and makes no metric of them"},
     {"own-name", "names that begin with tallyd_ or process_ are tallyd's own",
      "rename the metric, in the client or by a mapping rule"},
+    {"reserved-label",
+     "a tag is called \"le\" on a histogram, or \"quantile\" on a summary, or begins with \"__\"; "
+     "statsd_exporter takes it where its type is another one",
+     "rename the tag, or give the metric the observer_type that it has there"},
     {"type-conflict-here", "the name belongs to another type here, and not in statsd_exporter",
      "rename one of the two, in the client or by a mapping rule"},
     {"limit-here", "the line is over a limit of tallyd; statsd_exporter has none",
@@ -162,8 +166,15 @@ PeerCategory CategoryOf(PeerHazard hazard) {
   return PeerCategory::kHazardScrape;
 }
 
+// "c:" may also be a type before the next sample, so the line's text does not say.
+bool HasContainerId(const Explanation& ours) {
+  return std::any_of(ours.samples.begin(), ours.samples.end(),
+                     [](const ExplainedSample& sample) { return Contains(sample.tags, "|c:"); });
+}
+
 // A sample that counts here is lost there: why?
-PeerCategory CategoryOf(PeerLoss loss, const std::string& line) {
+PeerCategory CategoryOf(PeerLoss loss, const Explanation& ours) {
+  const std::string& line = ours.line;
   switch (loss) {
     case PeerLoss::kPacking:
       return PeerCategory::kPacked;
@@ -181,7 +192,10 @@ PeerCategory CategoryOf(PeerLoss loss, const std::string& line) {
   }
   // What is left of a line that it cut at the colon of a section.
   const bool cut = !Contains(line, "|#");
-  if (cut && Contains(line, "|c:")) return PeerCategory::kContainerId;
+  if (cut && HasContainerId(ours)) return PeerCategory::kContainerId;
+  if (cut && (Contains(line, "|e:") || Contains(line, "|card:"))) {
+    return PeerCategory::kUnknownSection;
+  }
   if (loss == PeerLoss::kTooManySections) return PeerCategory::kTooManySections;
   if (EndsInCr(line)) return PeerCategory::kCarriageReturn;
   if (loss == PeerLoss::kUnknownSection || loss == PeerLoss::kBadContainerId ||
@@ -204,6 +218,10 @@ PeerCategory CategoryOf(const ExplainedSample& ours, const PeerSample& theirs) {
                        theirs.family.compare(0, 8, "process_") == 0;
       return own ? PeerCategory::kOwnName : PeerCategory::kTypeConflictHere;
     }
+    case DropReason::kBadEvent:
+      return PeerCategory::kEvent;
+    case DropReason::kBadLabel:
+      return PeerCategory::kReservedLabel;
     case DropReason::kTooLong:
     case DropReason::kNameTooLong:
     case DropReason::kTooManyTags:
@@ -269,7 +287,7 @@ class Comparison {
   PeerCategory LostThere(const ExplainedSample& ours, const PeerSample& theirs) const {
     if (ours.kind == SeriesKind::kSet) return PeerCategory::kSet;
     if (theirs.rule != nullptr && OtherRule(ours, theirs)) return PeerCategory::kRuleUnreachable;
-    return CategoryOf(theirs.loss, ours_.line);
+    return CategoryOf(theirs.loss, ours_);
   }
 
   void CompareCounted(size_t number, const ExplainedSample& ours, const PeerSample& theirs) {
@@ -301,10 +319,11 @@ class Comparison {
         return Add(CategoryOf(sample.hazard), 0, LineText(accepted), ThereText(sample));
       }
       const PeerSample** first = sample.taken() ? &first_taken : &first_lost;
-      if (*first == nullptr) *first = &sample;
+      // Where it was cut says more than what then came of a piece.
+      if (*first == nullptr || (*first)->loss == PeerLoss::kTypeConflict) *first = &sample;
     }
     if (accepted > 0 && first_lost != nullptr) {
-      Add(CategoryOf(first_lost->loss, ours_.line), 0, LineText(accepted), ThereText(*first_lost));
+      Add(CategoryOf(first_lost->loss, ours_), 0, LineText(accepted), ThereText(*first_lost));
     } else if (first_taken != nullptr) {
       const PeerCategory category = accepted > 0 ? PeerCategory::kDifferentSeries
                                     : ours_.samples.empty()

@@ -35,6 +35,7 @@ enum class PeerCategory : uint8_t {
   // It counts there and not here.
   kEvent,
   kOwnName,
+  kReservedLabel,
   kTypeConflictHere,
   kLimitHere,
   kLostHere,

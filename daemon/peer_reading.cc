@@ -219,9 +219,10 @@ class PeerReader::Registry {
     const auto family = families_.find(HashOf(sample->family));
     if (family != families_.end() && family->second.type != type) return false;
     const uint64_t series = HashOf(sample->series);
-    if (series_.contains(series)) return true;
-    if (SuffixConflicts(sample->family, sample->type)) return false;
+    const bool known = series_.contains(series);
+    if (!known && SuffixConflicts(sample->family, sample->type)) return false;
     NoteHazards(labels, sample);
+    if (known) return true;
     if (sample->hazard == PeerHazard::kCrash) return true;  // it does not live to remember
     NoteVector(labels, help, sample);
     if (family == families_.end()) {

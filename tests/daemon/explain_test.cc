@@ -79,17 +79,17 @@ TEST(ExplainTest, RefusalsHaveAReasonAndARemedy) {
   const struct {
     const char* line;
     DropReason reason;
-  } kRefused[] = {{"no colon", DropReason::kMalformedLine},
-                  {"a:1|c||", DropReason::kMalformedSample},
-                  {"a:x|c", DropReason::kBadValue},
-                  {"a:1|q", DropReason::kBadType},
-                  {"a,k=v:1|c|#l:w", DropReason::kMixedTagDialects},
-                  {"a:-1|c", DropReason::kNegativeCounter},
-                  {"tallyd_series:1|g", DropReason::kTypeConflict},
-                  {"#a=b:1|c", DropReason::kEmptyName},
-                  {"_e{9,9}:short|x", DropReason::kBadEvent},
-                  {"a:1|c|#__name__:x", DropReason::kBadLabel}};
-  for (const auto& [line, reason] : kRefused) {
+  } refused[] = {{"no colon", DropReason::kMalformedLine},
+                 {"a:1|c||", DropReason::kMalformedSample},
+                 {"a:x|c", DropReason::kBadValue},
+                 {"a:1|q", DropReason::kBadType},
+                 {"a,k=v:1|c|#l:w", DropReason::kMixedTagDialects},
+                 {"a:-1|c", DropReason::kNegativeCounter},
+                 {"tallyd_series:1|g", DropReason::kTypeConflict},
+                 {"#a=b:1|c", DropReason::kEmptyName},
+                 {"_e{9,9}:short|x", DropReason::kBadEvent},
+                 {"a:1|c|#__name__:x", DropReason::kBadLabel}};
+  for (const auto& [line, reason] : refused) {
     const Explanation explanation = Explain(line);
     EXPECT_FALSE(explanation.accepted()) << line;
     ASSERT_THAT(explanation.samples, SizeIs(1)) << line;
@@ -148,7 +148,7 @@ TEST(ExplainTest, DifferencesFromStatsdExporterHaveTheirCategory) {
   const struct {
     const char* line;
     std::vector<std::string> categories;
-  } kLines[] = {
+  } lines[] = {
       {"a:1|c", {}},
       {"a:-1|c", {}},
       {"a:1|c|T1656581400", {}},
@@ -157,6 +157,7 @@ TEST(ExplainTest, DifferencesFromStatsdExporterHaveTheirCategory) {
       {"a:1|c|c:abc", {"container-id"}},
       {"a:1|c|#k:v|e:it", {"unknown-section"}},
       {"a:1|c|card:low", {"unknown-section"}},
+      {"a:1|c:x|c|e:it", {"unknown-section"}},
       {"a:1|c|later", {"unknown-section"}},
       {"a:1|c|@1|T1|T2|T3|T4", {"too-many-sections"}},
       {"a:1|c\r", {"carriage-return"}},
@@ -166,6 +167,8 @@ TEST(ExplainTest, DifferencesFromStatsdExporterHaveTheirCategory) {
       {"a:1|h|@0.3", {"default-observer", "sampled-weight"}},
       {"a:1|h|@2", {"sampled-weight"}},
       {"tallyd_x:1|c", {"own-name"}},
+      {"a:1|h|#le:1", {"reserved-label"}},
+      {"_e{1,1}:5|c", {"event"}},
       {"process_x:1|c", {"own-name"}},
       {"a]b[:1|c", {"hazard-crash"}},
       {"a:1|c|#__x:1", {"hazard-scrape"}},
@@ -174,7 +177,7 @@ TEST(ExplainTest, DifferencesFromStatsdExporterHaveTheirCategory) {
       {"a:nan|c", {"hazard-poison"}},
       {"a:nan|g", {}},
   };
-  for (const auto& [line, categories] : kLines) {
+  for (const auto& [line, categories] : lines) {
     EXPECT_EQ(Categories(Explain(line)), categories) << line;
   }
 }

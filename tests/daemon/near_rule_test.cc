@@ -37,14 +37,14 @@ TEST(NearRuleTest, OneThingMayBeAmiss) {
     Miss miss;
     size_t segment;
     const char* text;
-  } kNear[] = {
+  } near_misses[] = {
       {"a.b.c", "a.x.c", Miss::kSegmentDiffers, 2, "segment 2 is \"x\", the rule wants \"b\""},
       {"a.*.c", "a.b.d", Miss::kSegmentDiffers, 3, "segment 3 is \"d\", the rule wants \"c\""},
       {"a.b.c", "a.b", Miss::kSegmentMore, 3, "the rule has one segment more, \"c\""},
       {"a.b.c", "b.c", Miss::kSegmentMore, 1, "the rule has one segment more, \"a\""},
       {"a.*", "a.b.c", Miss::kSegmentLess, 3, "the name has one segment more, \"c\""},
   };
-  for (const auto& [rule, name, miss, segment, text] : kNear) {
+  for (const auto& [rule, name, miss, segment, text] : near_misses) {
     const auto mapping = Rules({{rule, MatchedType::kAny}});
     const auto near = FindNearRule(*mapping, name, SampleType::kCounter, nullptr);
     ASSERT_TRUE(near.has_value()) << rule << " " << name;

@@ -121,7 +121,7 @@ TEST(PeerTemplateTest, ReferencesAreReplacedAsStatsdExporterDoes) {
   const struct {
     const char* text;
     const char* expanded;
-  } kTemplates[] = {
+  } templates[] = {
       {"plain", "plain"},
       {"50% of all", "50% of all"},  // no reference, no format
       {"a_$1_b", "a_"},              // the run is 1_b
@@ -146,7 +146,7 @@ TEST(PeerTemplateTest, ReferencesAreReplacedAsStatsdExporterDoes) {
       {"$1-$11", "x-%!s(MISSING)1"},
       {"%", "%"},
   };
-  for (const auto& [text, expanded] : kTemplates) {
+  for (const auto& [text, expanded] : templates) {
     EXPECT_EQ(ExpandPeerTemplate(text, three, 3), expanded) << text;
   }
 }

@@ -15,7 +15,6 @@ namespace tallyd {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::Field;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
@@ -57,7 +56,7 @@ TEST(PeerReadingTest, LinesAreReadAsStatsdExporterReadsThem) {
   const struct {
     std::string line;
     std::vector<std::string> samples;
-  } kLines[] = {
+  } lines[] = {
       // The rows of the table of disagreements.
       {"g:+3|g", {"gauge g change 3"}},
       {"g:-3|g", {"gauge g change -3"}},
@@ -130,7 +129,7 @@ TEST(PeerReadingTest, LinesAreReadAsStatsdExporterReadsThem) {
       {"go_gc_duration_seconds_sum:5|g", {"broken-scrape"}},
       {"x:1|ms|@0.000000001", {"flood"}},
   };
-  for (const auto& [line, samples] : kLines) EXPECT_EQ(Texts(Read(line)), samples) << line;
+  for (const auto& [line, samples] : lines) EXPECT_EQ(Texts(Read(line)), samples) << line;
 }
 
 TEST(PeerReadingTest, AnEmptyLineIsNothing) { EXPECT_THAT(Read(""), IsEmpty()); }
