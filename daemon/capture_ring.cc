@@ -9,11 +9,8 @@ void CaptureRing::OnLines(Source /*source*/, std::string_view lines) {
   if (lines.empty()) return;
   const bool ends = lines.back() == '\n';
   const size_t size = lines.size() + (ends ? 0 : 1);
-  // Relaxed: it is ours.
-  const uint64_t tail = tail_.load(std::memory_order_relaxed);
-  // Acquire: the reader is done with what lies before its head.
-  const uint64_t used = tail - head_.load(std::memory_order_acquire);
-  if (size > bytes_.size() - used) {
+  const auto [tail, room] = positions_.Free();
+  if (size > room) {
     const auto ended = static_cast<uint64_t>(std::count(lines.begin(), lines.end(), '\n'));
     const uint64_t dropped = dropped_lines_.load(std::memory_order_relaxed);
     dropped_lines_.store(dropped + ended + (ends ? 0 : 1), std::memory_order_relaxed);
@@ -21,7 +18,7 @@ void CaptureRing::OnLines(Source /*source*/, std::string_view lines) {
   }
   Copy(lines, tail);
   if (!ends) bytes_[PlaceOf(tail + lines.size())] = '\n';
-  tail_.store(tail + size, std::memory_order_release);
+  positions_.PublishTail(tail + size);
 }
 
 void CaptureRing::Copy(std::string_view text, uint64_t position) {
@@ -31,15 +28,8 @@ void CaptureRing::Copy(std::string_view text, uint64_t position) {
   std::memcpy(bytes_.data(), text.data() + first, text.size() - first);
 }
 
-bool CaptureRing::empty() const {
-  return tail_.load(std::memory_order_relaxed) == head_.load(std::memory_order_relaxed);
-}
-
 size_t CaptureRing::Take(size_t max_bytes, std::string* lines) {
-  // Relaxed: it is ours.
-  const uint64_t head = head_.load(std::memory_order_relaxed);
-  // Acquire: the bytes before the writer's tail are there.
-  const uint64_t waiting = tail_.load(std::memory_order_acquire) - head;
+  const auto [head, waiting] = positions_.Waiting();
   const size_t size = static_cast<size_t>(std::min<uint64_t>(waiting, max_bytes));
   const size_t before = lines->size();
   const size_t first = std::min(size, bytes_.size() - PlaceOf(head));
@@ -49,7 +39,7 @@ size_t CaptureRing::Take(size_t max_bytes, std::string* lines) {
   const size_t end = lines->rfind('\n');
   lines->resize(end == std::string::npos || end < before ? before : end + 1);
   const size_t taken = lines->size() - before;
-  head_.store(head + taken, std::memory_order_release);
+  positions_.PublishHead(head + taken);
   return taken;
 }
 

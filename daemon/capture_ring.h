@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "daemon/line_tap.h"
+#include "daemon/ring_positions.h"
 
 namespace tallyd {
 
@@ -20,12 +21,12 @@ namespace tallyd {
 //   0            head % capacity          tail % capacity     capacity
 //   |  free      |  whole lines, each with its LF  |  free    |
 //
-// Invariant: head <= tail <= head + capacity, and what lies between them are whole lines. Both only
-// grow. Each is written by one thread: tail by the writer, head by the reader.
+// Invariant: what lies between head and tail are whole lines. Whose turn a byte is, RingPositions
+// says; tests/model has a mutant for each of its orders.
 class CaptureRing final : public LineTap {
  public:
   // `capacity` is a power of two.
-  explicit CaptureRing(size_t capacity) : bytes_(capacity) {}
+  explicit CaptureRing(size_t capacity) : bytes_(capacity), positions_(capacity) {}
 
   // Writer.
   void OnLines(Source source, std::string_view lines_untrusted) override;
@@ -35,7 +36,7 @@ class CaptureRing final : public LineTap {
   // there are none, or the first is longer.
   size_t Take(size_t max_bytes, std::string* lines);
   // Reader. Whether there is anything to take.
-  bool empty() const;
+  bool empty() const { return positions_.Waiting().size == 0; }
   // Any thread.
   uint64_t dropped_lines() const { return dropped_lines_.load(std::memory_order_relaxed); }
 
@@ -44,11 +45,8 @@ class CaptureRing final : public LineTap {
   void Copy(std::string_view text, uint64_t position);
 
   std::vector<char> bytes_;
-  // The writer's cache line. Its release shows the reader the bytes before it.
-  alignas(64) std::atomic<uint64_t> tail_{0};
-  std::atomic<uint64_t> dropped_lines_{0};  // a number, on which no other data hangs
-  // The reader's. Its release tells the writer that the bytes before it were copied out.
-  alignas(64) std::atomic<uint64_t> head_{0};
+  RingPositions<StdAtomics> positions_;
+  std::atomic<uint64_t> dropped_lines_{0};  // the writer's; a number, on which no other data hangs
 };
 
 }  // namespace tallyd

@@ -85,7 +85,7 @@ struct MappingRule {
 
 // A whole mapping file. `defaults` says how names that no rule fits are kept.
 struct MappingConfig {
-  std::string file;      // for messages
+  std::string file;  // for messages
   // observer_type(_given), summary, histogram and ttl_ms alone mean something.
   MappingRule defaults;
   bool glob_disable_ordering = false;
