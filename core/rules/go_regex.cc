@@ -37,6 +37,18 @@ size_t ClassSize(std::string_view text) {
   return text.size();
 }
 
+// The opening of a named group, "(?P<" or "(?<"; 0 if the text is none.
+size_t NamedGroupSize(std::string_view text) {
+  if (StartsWith(text, "(?P<")) return 4;
+  return StartsWith(text, "(?<") ? 3 : 0;
+}
+
+// RE2 takes letters of any script in the names of groups, Go ASCII alone.
+bool IsAsciiUpToBracket(std::string_view text) {
+  const std::string_view name = text.substr(0, text.find('>'));
+  return std::all_of(name.begin(), name.end(), [](char c) { return (c & 0x80) == 0; });
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> Re2Pattern(std::string_view pattern) {
@@ -50,9 +62,12 @@ absl::StatusOr<std::string> Re2Pattern(std::string_view pattern) {
       size = EscapeSize(pattern);
     } else if (pattern[0] == '[') {
       size = ClassSize(pattern);
-    } else if (StartsWith(pattern, "(?<")) {
+    } else if (const size_t opening = NamedGroupSize(pattern); opening > 0) {
+      pattern.remove_prefix(opening);
+      if (!IsAsciiUpToBracket(pattern)) {
+        return absl::InvalidArgumentError("the name of a group is letters, digits and _ of ASCII");
+      }
       result.append("(?P<");
-      pattern.remove_prefix(3);
       continue;
     }
     result.append(pattern.substr(0, size));

@@ -11,8 +11,8 @@
 namespace tallyd {
 
 // The two are one language but for these: Go (from 1.22 on) also writes a named group "(?<name>",
-// and knows no "\C". The result means to RE2 what `pattern` means to Go; mistakes that RE2 finds by
-// itself are left to it.
+// names groups in ASCII alone, and knows no "\C". The result means to RE2 what `pattern` means to
+// Go; mistakes that RE2 finds by itself are left to it.
 absl::StatusOr<std::string> Re2Pattern(std::string_view pattern);
 
 }  // namespace tallyd
