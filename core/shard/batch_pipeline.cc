@@ -24,7 +24,9 @@ void BatchPipeline::Flush() {
   }
   size_ = 0;
   ApplyEach(Action::kCount, [this](const Pending& pending) {
-    if (!ApplyCounter(pending)) CountDrop(DropReason::kNegativeCounter);
+    if (!ApplyCounter(pending)) {
+      CountDrop(SeriesSlots::ReasonAgainst(pending.value / pending.rate));
+    }
   });
   ApplyEach(Action::kSetGauge, [this](const Pending& pending) { ApplyGauge(pending); });
   ApplyEach(Action::kObserve,
@@ -39,10 +41,23 @@ void BatchPipeline::Flush() {
   for (size_t i = 0; i < passed.size; ++i) CountApplied(group_[passed.places[i]]);
   passed.size = 0;
   Queue& refused = queues_[static_cast<size_t>(Action::kRefuse)];
-  for (size_t i = 0; i < refused.size; ++i) {
-    CountDrop(static_cast<DropReason>(group_[refused.places[i]].entry.target));
-  }
+  for (size_t i = 0; i < refused.size; ++i) CountRefused(group_[refused.places[i]]);
   refused.size = 0;
+}
+
+// A verdict that was kept says nothing of the value, which the first sample was asked for before
+// its family's type.
+void BatchPipeline::CountRefused(const Pending& pending) {
+  const auto reason = static_cast<DropReason>(pending.entry.target);
+  if (reason != DropReason::kTypeConflict) return CountDrop(reason);
+  const double amount = pending.value / pending.rate;
+  if (pending.type == SampleType::kCounter && !(amount >= 0)) {
+    return CountDrop(SeriesSlots::ReasonAgainst(amount));
+  }
+  const bool observes =
+      pending.type == SampleType::kTimer || pending.type == SampleType::kHistogram;
+  if (observes && !HistogramCell::Observes(pending.rate)) return CountApplied(pending);
+  CountDrop(reason);
 }
 
 template <class Apply>

@@ -113,6 +113,7 @@ class BatchPipeline {
   void ApplyObservation(const Pending& pending, double value);
   void NoteTime(const Pending& pending);
   void CountApplied(const Pending& pending);
+  void CountRefused(const Pending& pending);
   void CountRepairs(const Pending& pending);
 
   uint64_t hash_seed_;

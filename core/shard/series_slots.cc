@@ -97,7 +97,7 @@ KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, const FirstSampl
   if (!verdict.accepted) return KeepRefusal(key, hash, verdict.reason);
   if (key.type == SampleType::kCounter && !(first.amount * spec_.scale >= 0)) {
     // It shall not make a series, nor take a family's name from another type.
-    return Refuse(DropReason::kNegativeCounter);
+    return Refuse(ReasonAgainst(first.amount * spec_.scale));
   }
   if (IsObserver(spec_.kind) && !first.observes) {
     KeyEntry pass;

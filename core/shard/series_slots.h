@@ -7,6 +7,7 @@
 #ifndef TALLYD_CORE_SHARD_SERIES_SLOTS_H_
 #define TALLYD_CORE_SHARD_SERIES_SLOTS_H_
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -61,6 +62,11 @@ class SeriesSlots {
   };
   // The entry of a key that the table does not know, by value: kRefuse or kPass if it has no slot.
   KeyEntry AddKey(const KeyView& key, uint32_t hash, const FirstSample& first);
+
+  // Why a counter does not take an amount that is not at least zero. (Inf at rate Inf is none.)
+  static DropReason ReasonAgainst(double amount) {
+    return std::isnan(amount) ? DropReason::kBadValue : DropReason::kNegativeCounter;
+  }
 
   // What few keys need with each sample.
   struct Extras {

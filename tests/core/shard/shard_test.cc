@@ -256,6 +256,19 @@ TEST_F(ShardTest, ASampleWithoutEffectMakesNoSeries) {
   ExpectBalanced();
 }
 
+TEST_F(ShardTest, TheValueIsLookedAtBeforeTheType) {
+  Send("t:1|ms");
+  for (int i = 0; i < 2; ++i) Send("t:-1|c\nt:1|c\nt:Inf|c|@inf");
+  EXPECT_EQ(Dropped(DropReason::kNegativeCounter), 2u);
+  EXPECT_EQ(Dropped(DropReason::kTypeConflict), 2u);
+  EXPECT_EQ(Dropped(DropReason::kBadValue), 2u);
+  Send("c:1|c");
+  for (int i = 0; i < 2; ++i) Send("c:1|ms|@2\nc:1|ms");
+  EXPECT_EQ(Dropped(DropReason::kTypeConflict), 4u);
+  EXPECT_EQ(Applied(), 4u);
+  ExpectBalanced();
+}
+
 TEST_F(ShardTest, TheLongestLineIsAKey) {
   limits_ = {.name_bytes = kMaxLineBytes, .tags = kMaxLineBytes, .label_bytes = kMaxLineBytes};
   const std::string value = ":1|c";
