@@ -243,7 +243,7 @@ class CaptureTest(unittest.TestCase):
         with admin_daemon() as (daemon, path), Sender(daemon, per_datagram=3) as sender:
             file = path.parent / "capture.txt"
             began = time.monotonic()
-            code, out, error = tallyctl("capture", "--socket", path, "--seconds=2", file)
+            code, out, error = tallyctl("capture", "--socket", path, f"--seconds={int(2 * SLOWNESS)}", file)
             took = time.monotonic() - began
             self.assertEqual((code, out), (0, ""))
             lines, trailer = lines_of(file)
@@ -267,7 +267,7 @@ class CaptureTest(unittest.TestCase):
                 file = path.parent / "capture.txt"
                 result = []
                 recorder = threading.Thread(target=lambda: result.append(
-                    tallyctl("capture", "--socket", path, "--seconds=3", file)))
+                    tallyctl("capture", "--socket", path, f"--seconds={int(3 * SLOWNESS)}", file)))
                 recorder.start()
                 time.sleep(1 * SLOWNESS)
                 daemon.send_udp("udp:1|c\r\n\nno colon")
@@ -386,7 +386,7 @@ class MigrateCheckTest(unittest.TestCase):
         with admin_daemon() as (daemon, path):
             file = path.parent / "capture.txt"
             recorder = threading.Thread(
-                target=lambda: tallyctl("capture", "--socket", path, "--seconds=2", file))
+                target=lambda: tallyctl("capture", "--socket", path, f"--seconds={int(2 * SLOWNESS)}", file))
             recorder.start()
             time.sleep(1 * SLOWNESS)
             daemon.send_udp("a:1|c\nb:1:2|c\nt:5|ms")
