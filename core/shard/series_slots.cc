@@ -128,8 +128,9 @@ KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, const FirstSampl
 }
 
 KeyEntry SeriesSlots::AddKeyOfSlot(const KeyView& key, uint32_t hash, uint32_t slot) {
-  Renew(slot, spec_);
-  if (IsPrimaryKey(slot, key, hash)) {
+  const bool is_primary = IsPrimaryKey(slot, key, hash);
+  Renew(slot, spec_, is_primary);
+  if (is_primary) {
     return Enter(PrimaryKey(memory_->identities()[slot]), spec_, ActionFor(key.type), slot);
   }
   StoredKey stored;
@@ -159,16 +160,18 @@ bool SeriesSlots::IsPrimaryKey(uint32_t slot, const KeyView& key, uint32_t hash)
 }
 
 // A known slot is from now on what the present rules say: an older set need not stay for it.
-void SeriesSlots::Renew(uint32_t slot, const SeriesSpec& spec) {
+void SeriesSlots::Renew(uint32_t slot, const SeriesSpec& spec, bool is_of_primary_key) {
   SlotIdentity& identity = memory_->identities()[slot];
   const CellClass cell_class = memory_->chunks()[slot / ShardMemory::kSlotsPerChunk].cell_class;
   // A cell that has no room for the time of its last sample never expires.
   if (cell_class.expires() && spec.ttl_ms > 0) identity.ttl_class = TtlClass(spec.ttl_ms);
   const uint16_t before = memory_->GenerationOf(identity);
   if (before == generation_) return;
-  SeriesSpec by_these;
-  if (!rules_->Resolve(memory_->KeyOf(identity), &by_these).accepted) return;
-  if (by_these.name != spec.name || by_these.labels != spec.labels) return;
+  if (!is_of_primary_key) {
+    SeriesSpec by_these;
+    if (!rules_->Resolve(memory_->KeyOf(identity), &by_these).accepted) return;
+    if (by_these.name != spec.name || by_these.labels != spec.labels) return;
+  }
   book_->Hold(generation_);
   memory_->SetGeneration(identity, generation_);
   book_->Release(before);

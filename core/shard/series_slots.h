@@ -112,7 +112,7 @@ class SeriesSlots {
   KeyEntry AddSlot(const KeyView& key, uint32_t hash);
   bool FindSlot(const SeriesSpec& spec, uint32_t* slot);
   bool IsSame(uint32_t slot, const SeriesSpec& spec) const;
-  void Renew(uint32_t slot, const SeriesSpec& spec);
+  void Renew(uint32_t slot, const SeriesSpec& spec, bool is_of_primary_key);
   bool IsPrimaryKey(uint32_t slot, const KeyView& key, uint32_t hash) const;
   bool NewSlot(const SeriesSpec& spec, const KeyView& key, const StoredKey& stored, uint32_t* slot);
   bool AllocateSlot(CellClass cell_class, uint32_t* slot);
