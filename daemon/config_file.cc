@@ -1,10 +1,7 @@
 #include "daemon/config_file.h"
 
-#include <fcntl.h>
-#include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
-#include <cerrno>
 #include <cstring>
 #include <string_view>
 #include <utility>
@@ -14,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "daemon/exit_code.h"
-#include "daemon/unique_fd.h"
+#include "daemon/file_text.h"
 
 namespace tallyd {
 namespace {
@@ -173,22 +170,6 @@ class ConfigReader {
   std::vector<std::string> problems_;
 };
 
-absl::StatusOr<std::string> ReadBounded(const std::string& file) {
-  const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
-  std::string text(kMaxConfigBytes + 1, '\0');
-  size_t size = 0;
-  ssize_t got = fd.valid() ? 1 : -1;
-  while (got > 0 && size < text.size()) {
-    got = ::read(fd.get(), text.data() + size, text.size() - size);
-    if (got > 0) size += static_cast<size_t>(got);
-  }
-  if (got < 0) return UsageError(absl::StrCat("cannot read ", file, ": ", std::strerror(errno)));
-  text.resize(size);
-  if (size <= kMaxConfigBytes) return text;
-  return UsageError(
-      absl::StrCat(file, ": a configuration file has at most ", kMaxConfigBytes, " bytes"));
-}
-
 }  // namespace
 
 absl::StatusOr<FlagValues> ParseConfig(const std::string& yaml, const std::string& file) {
@@ -207,9 +188,15 @@ absl::StatusOr<FlagValues> ParseConfig(const std::string& yaml, const std::strin
 }
 
 absl::StatusOr<FlagValues> LoadConfig(const std::string& file) {
-  const absl::StatusOr<std::string> text = ReadBounded(file);
-  if (!text.ok()) return text.status();
-  return ParseConfig(*text, file);
+  const FileText read = ReadFileText(file, kMaxConfigBytes + 1);
+  if (const int error = read.open_error != 0 ? read.open_error : read.read_error; error != 0) {
+    return UsageError(absl::StrCat("cannot read ", file, ": ", std::strerror(error)));
+  }
+  if (read.text.size() > kMaxConfigBytes) {
+    return UsageError(
+        absl::StrCat(file, ": a configuration file has at most ", kMaxConfigBytes, " bytes"));
+  }
+  return ParseConfig(read.text, file);
 }
 
 }  // namespace tallyd

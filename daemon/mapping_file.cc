@@ -1,11 +1,7 @@
 #include "daemon/mapping_file.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -13,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "core/rules/complaints.h"
+#include "daemon/file_text.h"
 #include "daemon/yaml_scalar.h"
 #include "daemon/yaml_tree.h"
 
@@ -685,29 +682,9 @@ class MappingReader {
   std::vector<KeyLine>* lines_ = nullptr;  // of what is being read
 };
 
-// ---- The file itself ----
-
 absl::Status TooLarge(std::string_view file) {
   return absl::InvalidArgumentError(absl::StrCat(View(file), ":1: file: is larger than ",
                                                  kMaxMappingBytes, " bytes; split or shorten it"));
-}
-
-absl::StatusOr<std::string> ReadWhole(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
-  std::string text;
-  std::array<char, 65536> buffer;
-  ssize_t got = 1;
-  while (got > 0 && text.size() <= kMaxMappingBytes) {
-    got = ::read(descriptor, buffer.data(), buffer.size());
-    if (got > 0) text.append(buffer.data(), static_cast<size_t>(got));
-    if (got < 0 && errno == EINTR) got = 1;
-  }
-  const int error = errno;
-  ::close(descriptor);
-  if (got < 0) return absl::ErrnoToStatus(error, absl::StrCat("cannot read ", path));
-  if (text.size() > kMaxMappingBytes) return TooLarge(path);
-  return text;
 }
 
 }  // namespace
@@ -723,9 +700,14 @@ absl::StatusOr<MappingConfig> ParseMapping(std::string_view yaml, std::string_vi
 }
 
 absl::StatusOr<std::shared_ptr<const Mapping>> LoadMapping(const std::string& path) {
-  const absl::StatusOr<std::string> yaml = ReadWhole(path);
-  if (!yaml.ok()) return yaml.status();
-  absl::StatusOr<MappingConfig> config = ParseMapping(*yaml, path);
+  const FileText yaml = ReadFileText(path, kMaxMappingBytes + 1);
+  if (yaml.open_error != 0) {
+    return absl::ErrnoToStatus(yaml.open_error, absl::StrCat("cannot open ", path));
+  }
+  if (yaml.read_error != 0) {
+    return absl::ErrnoToStatus(yaml.read_error, absl::StrCat("cannot read ", path));
+  }
+  absl::StatusOr<MappingConfig> config = ParseMapping(yaml.text, path);
   if (!config.ok()) return config.status();
   return Mapping::Compile(*std::move(config));
 }
