@@ -10,117 +10,12 @@
 #include "absl/types/span.h"
 #include "core/rules/complaints.h"
 #include "daemon/file_text.h"
+#include "daemon/written_mapping.h"
 #include "daemon/yaml_scalar.h"
 #include "daemon/yaml_tree.h"
 
 namespace tallyd {
 namespace {
-
-// ---- The file as it is written. No value means that the key is not there, or null. ----
-
-struct DurationNs {
-  int64_t ns = 0;
-};
-
-enum class Action : uint8_t { kMap, kDrop };
-
-struct WrittenSummary {
-  std::optional<std::vector<Quantile>> quantiles;
-  std::optional<DurationNs> max_age;
-  std::optional<uint32_t> age_buckets;
-  std::optional<uint32_t> buf_cap;  // has no meaning here
-};
-
-struct WrittenHistogram {
-  std::optional<std::vector<double>> buckets;
-  std::optional<double> native_factor;
-  std::optional<uint32_t> native_max_buckets;
-};
-
-// What the mappings and the defaults have in common.
-struct WrittenObserver {
-  std::optional<ObserverType> observer_type;
-  std::optional<ObserverType> timer_type;  // legacy, as are the next two
-  std::optional<std::vector<double>> buckets;
-  std::optional<std::vector<Quantile>> quantiles;
-  std::optional<MatchType> match_type;
-  std::optional<DurationNs> ttl;
-  std::optional<WrittenSummary> summary;
-  std::optional<WrittenHistogram> histogram;
-};
-
-struct WrittenDefaults : WrittenObserver {
-  std::optional<bool> glob_disable_ordering;
-};
-
-struct WrittenLabels {
-  std::vector<std::pair<std::string, std::string>> labels;
-};
-
-struct WrittenRule : WrittenObserver {
-  std::optional<std::string> match;
-  std::optional<std::string> name;
-  WrittenLabels labels;
-  std::optional<bool> honor_labels;
-  std::optional<MatchedType> matched_type;
-  std::optional<Action> action;
-  std::optional<double> scale;
-  std::optional<std::string> help;
-};
-
-// ---- What the values of a rule come to ----
-
-int64_t MillisecondsUp(DurationNs duration) {
-  constexpr int64_t kNsPerMs = 1'000'000;
-  const int64_t cut = duration.ns / kNsPerMs;
-  // What is not nothing stays so: 0 has a meaning of its own.
-  if (duration.ns % kNsPerMs > 0) return cut + 1;
-  return duration.ns % kNsPerMs < 0 ? cut - 1 : cut;
-}
-
-std::optional<ObserverType> TypeOf(const WrittenObserver& written) {
-  return written.observer_type ? written.observer_type : written.timer_type;
-}
-
-// Who gives options of one kind and no type means that kind. (statsd_exporter takes summaries for
-// all without a type.)
-std::optional<ObserverType> IntendedType(const WrittenObserver& written) {
-  if (written.summary || written.quantiles) return ObserverType::kSummary;
-  if (written.histogram || written.buckets) return ObserverType::kHistogram;
-  return std::nullopt;
-}
-
-// Empty lists and zeros are as good as nothing, here as in statsd_exporter.
-void ApplySummary(const WrittenObserver& written, SummaryOptions* summary) {
-  if (written.quantiles && !written.quantiles->empty()) summary->quantiles = *written.quantiles;
-  if (!written.summary) return;
-  const WrittenSummary& options = *written.summary;
-  if (options.quantiles && !options.quantiles->empty()) summary->quantiles = *options.quantiles;
-  if (options.max_age && options.max_age->ns != 0) {
-    summary->max_age_ms = MillisecondsUp(*options.max_age);
-  }
-  if (options.age_buckets && *options.age_buckets != 0) {
-    constexpr uint32_t kMost = SummaryOptions::kMaxAgeBuckets;
-    summary->age_buckets = static_cast<int>(std::min(*options.age_buckets, kMost));
-  }
-}
-
-void ApplyHistogram(const WrittenObserver& written, HistogramOptions* histogram) {
-  if (written.buckets && !written.buckets->empty()) histogram->buckets = *written.buckets;
-  if (!written.histogram) return;
-  const WrittenHistogram& options = *written.histogram;
-  if (options.buckets && !options.buckets->empty()) histogram->buckets = *options.buckets;
-  if (options.native_factor) histogram->native_factor = *options.native_factor;
-  if (options.native_max_buckets) histogram->native_max_buckets = *options.native_max_buckets;
-}
-
-void ApplyObserver(const WrittenObserver& written, MappingRule* rule) {
-  ApplySummary(written, &rule->summary);
-  ApplyHistogram(written, &rule->histogram);
-  if (written.ttl && written.ttl->ns != 0) rule->ttl_ms = MillisecondsUp(*written.ttl);
-}
-
-// ---- Reading it ----
 
 // Where a value is: its key, with those around it joined by dots, and the key's line.
 struct Place {
@@ -400,10 +295,11 @@ class MappingReader {
     }
   }
 
-  void Read(const YamlNode& value, const Place& place, std::optional<Action>* out) {
-    static const Words<Action> words = {{"map", Action::kMap}, {"drop", Action::kDrop}};
+  void Read(const YamlNode& value, const Place& place, std::optional<WrittenAction>* out) {
+    static const Words<WrittenAction> words = {{"map", WrittenAction::kMap},
+                                               {"drop", WrittenAction::kDrop}};
     if (IsEmptyText(value)) {
-      *out = Action::kMap;
+      *out = WrittenAction::kMap;
     } else {
       ReadWord(value, place, words, out);
     }
@@ -597,7 +493,7 @@ class MappingReader {
     rule->labels = std::move(written.labels.labels);
     rule->honor_labels = written.honor_labels.value_or(false);
     rule->matched_type = written.matched_type.value_or(MatchedType::kAny);
-    rule->drop = written.action == Action::kDrop;
+    rule->drop = written.action == WrittenAction::kDrop;
     rule->scale = written.scale.value_or(1);
     rule->help = std::move(written.help).value_or("");
     rule->summary = config_.defaults.summary;
