@@ -91,6 +91,21 @@ class Merger::Impl {
     return snapshot;
   }
 
+  std::shared_ptr<const Snapshot> RenderOnce(const PageEncoder& encoder) {
+    auto snapshot = std::make_shared<Snapshot>();
+    snapshot->taken_at_ns = merged_at_ns_;
+    snapshot->series = table_.series();
+    for (size_t i = 0; i < Snapshot::kSections; ++i) {
+      for (const Page* page : pages_.section(i)) {
+        auto rendered = std::make_shared<std::string>();
+        RenderInto(*page, encoder, rendered.get());
+        snapshot->bytes += rendered->size();
+        if (!rendered->empty()) snapshot->sections[i].push_back(std::move(rendered));
+      }
+    }
+    return snapshot;
+  }
+
   void ForgetPages(int variant) {
     for (size_t i = 0; i < Snapshot::kSections; ++i) {
       for (Page* page : pages_.section(i)) page->rendered[static_cast<size_t>(variant)].reset();
@@ -351,6 +366,9 @@ Merger::~Merger() = default;
 MergeStats Merger::Merge(int64_t now_ns) { return impl_->Merge(now_ns); }
 int Merger::AddVariant(const PageEncoder* encoder) { return impl_->AddVariant(encoder); }
 std::shared_ptr<const Snapshot> Merger::Render(int variant) { return impl_->Render(variant); }
+std::shared_ptr<const Snapshot> Merger::RenderOnce(const PageEncoder& encoder) {
+  return impl_->RenderOnce(encoder);
+}
 void Merger::ForgetPages(int variant) { impl_->ForgetPages(variant); }
 uint64_t Merger::series() const { return impl_->series(); }
 uint64_t Merger::families() const { return impl_->families(); }

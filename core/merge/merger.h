@@ -48,6 +48,10 @@ class Merger {
   // this variant was last rendered.
   std::shared_ptr<const Snapshot> Render(int variant);
 
+  // Merger thread. The state of the last Merge as `encoder` writes it, every page afresh, with
+  // nothing kept: for pushes, which come less often than series change.
+  std::shared_ptr<const Snapshot> RenderOnce(const PageEncoder& encoder);
+
   // Merger thread. Frees the rendered pages of a variant that nobody asks for any more.
   void ForgetPages(int variant);
 

@@ -31,10 +31,14 @@ struct ShardOptions {
   TagDialects tags = {};
 };
 
-// One receive buffer's worth of context: which listener it came in by and how to read it.
+// One receive buffer's worth of context: which listener it came in by, how to read it, who sent it.
 struct Source {
+  // What the kernel does not tell: senders over UDP and TCP.
+  static constexpr uint16_t kUnknownSender = 0;
+
   uint16_t listener = 0;  // index of the listener in the ledger
   Dialect dialect = Dialect::kStatsd;
+  uint16_t sender = kUnknownSender;  // number that whoever fills this in has given to the sender
 };
 
 // Invariant: exactly one thread, the owner, calls the methods marked so; the merger reads memory()
