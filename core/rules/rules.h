@@ -50,6 +50,12 @@ struct SeriesSpec {
   uint16_t overridden_labels = 0;
   int64_t ttl_ms = 0;  // 0: never expires
   double scale = 1;    // of the value, after milliseconds and rate
+
+  // What the catalog says; nothing of families that it does not declare.
+  bool folded = false;          // values outside their sets were replaced by "__overflow__"
+  bool non_negative = false;    // a gauge whose changes stop at 0
+  uint32_t family_limit = 0;    // series of the family; 0: the default
+  std::string_view fold_label;  // to fold first past the limit; empty: the one that explodes
 };
 
 struct Verdict {
