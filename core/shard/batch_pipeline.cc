@@ -7,13 +7,15 @@
 
 namespace tallyd {
 
-BatchPipeline::BatchPipeline(uint64_t hash_seed, SeriesSlots* slots, ShardMemory* memory)
+BatchPipeline::BatchPipeline(uint64_t hash_seed, SeriesSlots* slots, ShardMemory* memory,
+                             SenderCounts* senders)
     : hash_seed_(hash_seed),
       slots_(slots),
       keys_(&slots->keys()),
       memory_(memory),
       chunks_(memory->chunks()),
-      cells_(memory->cells()) {}
+      cells_(memory->cells()),
+      senders_(senders) {}
 
 void BatchPipeline::Flush() {
   for (size_t i = 0; i < size_; ++i) Locate(&group_[i]);
@@ -25,7 +27,7 @@ void BatchPipeline::Flush() {
   size_ = 0;
   ApplyEach(Action::kCount, [this](const Pending& pending) {
     if (!ApplyCounter(pending)) {
-      CountDrop(SeriesSlots::ReasonAgainst(pending.value / pending.rate));
+      CountDrop(SeriesSlots::ReasonAgainst(pending.value / pending.rate), pending.sender);
     }
   });
   ApplyEach(Action::kSetGauge, [this](const Pending& pending) { ApplyGauge(pending); });
@@ -49,15 +51,15 @@ void BatchPipeline::Flush() {
 // its family's type.
 void BatchPipeline::CountRefused(const Pending& pending) {
   const auto reason = static_cast<DropReason>(pending.entry.target);
-  if (reason != DropReason::kTypeConflict) return CountDrop(reason);
+  if (reason != DropReason::kTypeConflict) return CountDrop(reason, pending.sender);
   const double amount = pending.value / pending.rate;
   if (pending.type == SampleType::kCounter && !(amount >= 0)) {
-    return CountDrop(SeriesSlots::ReasonAgainst(amount));
+    return CountDrop(SeriesSlots::ReasonAgainst(amount), pending.sender);
   }
   const bool observes =
       pending.type == SampleType::kTimer || pending.type == SampleType::kHistogram;
   if (observes && !HistogramCell::Observes(pending.rate)) return CountApplied(pending);
-  CountDrop(reason);
+  CountDrop(reason, pending.sender);
 }
 
 template <class Apply>
@@ -100,7 +102,8 @@ void BatchPipeline::Resolve(Pending* pending) {
                               std::string_view(pending->tags, pending->tags_size)},
                              pending->hash,
                              {.amount = pending->value / pending->rate,
-                              .observes = HistogramCell::Observes(pending->rate)});
+                              .observes = HistogramCell::Observes(pending->rate),
+                              .sender = pending->sender});
     }
   }
   if (entry.action == Action::kRefuse || entry.action == Action::kPass) return;

@@ -19,6 +19,7 @@
 #include "core/shard/key_table.h"
 #include "core/shard/ledger.h"
 #include "core/shard/series_slots.h"
+#include "core/shard/shard.h"
 #include "core/shard/shard_memory.h"
 #include "core/wire/sample.h"
 
@@ -27,7 +28,8 @@ namespace tallyd {
 // Thread-compatible: the shard's owner only.
 class BatchPipeline {
  public:
-  BatchPipeline(uint64_t hash_seed, SeriesSlots* slots, ShardMemory* memory);
+  // `senders`: the accounts, by Source::sender.
+  BatchPipeline(uint64_t hash_seed, SeriesSlots* slots, ShardMemory* memory, SenderCounts* senders);
 
   void BeginBatch(uint64_t batch, int64_t now_ns, int64_t merge_seen_ns) {
     batch_ = batch;
@@ -36,17 +38,18 @@ class BatchPipeline {
   }
 
   // Takes a sample in. What it points to must stay until Flush.
-  void Add(const Sample& sample, Dialect dialect) {
+  void Add(const Sample& sample, Source source) {
     Pending& pending = group_[size_++];
     pending.name = sample.name.data();
     pending.tags = sample.tags.data();
     pending.name_size = static_cast<uint16_t>(sample.name.size());
     pending.tags_size = static_cast<uint16_t>(sample.tags.size());
     pending.type = sample.type;
-    pending.is_change = sample.is_signed && dialect == Dialect::kStatsd;
+    pending.is_change = sample.is_signed && source.dialect == Dialect::kStatsd;
     pending.is_integer = sample.is_integer;
     pending.continues = sample.continues;
     pending.repairs = sample.repairs;
+    pending.sender = source.sender;
     pending.value = sample.value;
     pending.rate = sample.rate;
     pending.integer = sample.integer;
@@ -57,7 +60,10 @@ class BatchPipeline {
     if (size_ == kGroup) Flush();
   }
 
-  void CountDrop(DropReason reason) { ++counts_.dropped[static_cast<size_t>(reason)]; }
+  void CountDrop(DropReason reason, uint16_t sender) {
+    ++counts_.dropped[static_cast<size_t>(reason)];
+    senders_[sender].dropped.Add(1);
+  }
 
   // Applies all that was taken in.
   void Flush();
@@ -74,6 +80,7 @@ class BatchPipeline {
     uint32_t hash;
     uint16_t name_size;
     uint16_t tags_size;
+    uint16_t sender;
     SampleType type;
     bool is_change;
     bool is_integer;
@@ -122,6 +129,7 @@ class BatchPipeline {
   ShardMemory* memory_;
   ChunkHead* chunks_;
   CellWord* cells_;
+  SenderCounts* const senders_;
 
   size_t size_ = 0;
   std::array<Pending, kGroup> group_;

@@ -60,6 +60,17 @@ struct Ledger {
   LedgerCount& Repaired(RepairReason reason) { return repaired[static_cast<size_t>(reason)]; }
 };
 
+// The account of one sender in one shard. Writer and readers as of the ledger. The sum over all
+// senders of `samples` and of `dropped` is what the ledger has, whenever no batch is open.
+struct SenderCounts {
+  LedgerCount datagrams;    // datagrams, frames or lines of a stream taken in
+  LedgerCount samples;      // received, the dropped ones included
+  LedgerCount dropped;      // samples
+  LedgerCount folded;       // applied samples that count in an overflow series
+  LedgerCount series_made;  // series that began with a sample of this sender
+  LedgerCount series;       // those of them that its budget is charged with now
+};
+
 }  // namespace tallyd
 
 #endif  // TALLYD_CORE_SHARD_LEDGER_H_

@@ -35,12 +35,13 @@ Action ActionFor(SampleType type) {
 }  // namespace
 
 SeriesSlots::SeriesSlots(const ShardOptions& options, RuleBook* book, FamilyTypes* families,
-                         ShardMemory* memory)
+                         ShardMemory* memory, SenderCounts* senders)
     : book_(book),
       generation_(book->newest()),
       rules_(&book->At(generation_)),
       families_(families),
       memory_(memory),
+      senders_(senders),
       hash_seed_(options.hash_seed),
       max_series_(std::min(options.max_series, ShardMemory::kMaxSlots)),
       // Several spellings of each series, and refusals, have room; beyond that nothing is cached.
@@ -124,7 +125,7 @@ KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, const FirstSampl
   if (known && IsSame(slot, spec_)) return AddKeyOfSlot(key, hash, slot);
   // The rules have changed what the series is: it starts anew in the place of the old one.
   if (known) Retire(slot);
-  return AddSlot(key, hash);
+  return AddSlot(key, hash, first.sender);
 }
 
 KeyEntry SeriesSlots::AddKeyOfSlot(const KeyView& key, uint32_t hash, uint32_t slot) {
@@ -139,7 +140,7 @@ KeyEntry SeriesSlots::AddKeyOfSlot(const KeyView& key, uint32_t hash, uint32_t s
   return Enter(stored, spec_, ActionFor(key.type), slot);
 }
 
-KeyEntry SeriesSlots::AddSlot(const KeyView& key, uint32_t hash) {
+KeyEntry SeriesSlots::AddSlot(const KeyView& key, uint32_t hash, uint16_t sender) {
   StoredKey stored;
   if (!StoreKey(key, hash, &stored)) return Refuse(DropReason::kSeriesLimit);
   uint32_t slot = 0;
@@ -148,6 +149,7 @@ KeyEntry SeriesSlots::AddSlot(const KeyView& key, uint32_t hash) {
     return Refuse(DropReason::kSeriesLimit);
   }
   identities_.Insert({HashIdentity(spec_), slot + 1});
+  senders_[sender].series_made.Add(1);
   return Enter(stored, spec_, ActionFor(key.type), slot);
 }
 

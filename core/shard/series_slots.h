@@ -40,7 +40,7 @@ class SeriesSlots {
   static constexpr size_t kMaxRefusedKeyBytes = 512;
 
   SeriesSlots(const ShardOptions& options, RuleBook* book, FamilyTypes* families,
-              ShardMemory* memory);
+              ShardMemory* memory, SenderCounts* senders);
   ~SeriesSlots();
   SeriesSlots(const SeriesSlots&) = delete;
   SeriesSlots& operator=(const SeriesSlots&) = delete;
@@ -59,6 +59,7 @@ class SeriesSlots {
   struct FirstSample {
     double amount = 0;     // of a counter: below zero it is refused
     bool observes = true;  // of an observer: else it has no effect
+    uint16_t sender = Source::kUnknownSender;
   };
   // The entry of a key that the table does not know, by value: kRefuse or kPass if it has no slot.
   KeyEntry AddKey(const KeyView& key, uint32_t hash, const FirstSample& first);
@@ -109,7 +110,7 @@ class SeriesSlots {
   bool StoreKey(const KeyView& key, uint32_t hash, StoredKey* stored);
   KeyEntry Enter(const StoredKey& stored, const SeriesSpec& spec, Action action, uint32_t target);
   KeyEntry AddKeyOfSlot(const KeyView& key, uint32_t hash, uint32_t slot);
-  KeyEntry AddSlot(const KeyView& key, uint32_t hash);
+  KeyEntry AddSlot(const KeyView& key, uint32_t hash, uint16_t sender);
   bool FindSlot(const SeriesSpec& spec, uint32_t* slot);
   bool IsSame(uint32_t slot, const SeriesSpec& spec) const;
   void Renew(uint32_t slot, const SeriesSpec& spec, bool is_of_primary_key);
@@ -133,6 +134,7 @@ class SeriesSlots {
   const Rules* rules_;  // of generation_, which we hold
   FamilyTypes* const families_;
   ShardMemory* const memory_;
+  SenderCounts* const senders_;  // by Source::sender
   const uint64_t hash_seed_;
   const uint32_t max_series_;
   const uint64_t max_keys_;

@@ -19,8 +19,9 @@ class Shard::Impl : public SampleSink {
        std::unique_ptr<ShardMemory> memory)
       : index_(options.index),
         memory_(std::move(memory)),
-        slots_(options, book, families, memory_.get()),
-        pipeline_(options.hash_seed, &slots_, memory_.get()),
+        senders_(std::make_unique<SenderCounts[]>(Source::kMaxSenders)),
+        slots_(options, book, families, memory_.get(), senders_.get()),
+        pipeline_(options.hash_seed, &slots_, memory_.get(), senders_.get()),
         parser_({.max_line_bytes = options.max_line_bytes, .tags = options.tags}) {}
 
   void BeginBatch(int64_t now_ns) {
@@ -32,7 +33,7 @@ class Shard::Impl : public SampleSink {
   }
 
   void Apply(Source source, char* datagram, size_t size) {
-    dialect_ = source.dialect;
+    source_ = source;
     samples_ = 0;
     const char* const end = datagram + size;
     // An LF after the last byte spares the parser all checks for the end.
@@ -45,6 +46,9 @@ class Shard::Impl : public SampleSink {
     listener.datagrams.Add(1);
     listener.bytes.Add(size);
     listener.samples.Add(samples_);
+    SenderCounts& sender = senders_[source.sender];
+    sender.datagrams.Add(1);
+    sender.samples.Add(samples_);
   }
 
   void ApplyTruncated(Source source, char* datagram, size_t size) {
@@ -60,7 +64,8 @@ class Shard::Impl : public SampleSink {
 
   void Drop(Source source, DropReason reason) {
     ledger_.listeners[source.listener].samples.Add(1);
-    pipeline_.CountDrop(reason);
+    senders_[source.sender].samples.Add(1);
+    pipeline_.CountDrop(reason, source.sender);
   }
 
   void EndBatch() {
@@ -82,15 +87,16 @@ class Shard::Impl : public SampleSink {
 
   void OnSample(const Sample& sample) override {
     ++samples_;
-    pipeline_.Add(sample, dialect_);
+    pipeline_.Add(sample, source_);
   }
   void OnDrop(DropReason reason) override {
     ++samples_;
-    pipeline_.CountDrop(reason);
+    pipeline_.CountDrop(reason, source_.sender);
   }
   void OnEvent(EventKind kind) override { ledger_.events[static_cast<size_t>(kind)].Add(1); }
 
   Ledger& ledger() { return ledger_; }
+  const SenderCounts& sender_counts(uint16_t sender) const { return senders_[sender]; }
   ShardMemory& memory() { return *memory_; }
   int index() const { return index_; }
 
@@ -102,7 +108,7 @@ class Shard::Impl : public SampleSink {
     if (const char* end = ParseLineFast(line, &sample);
         end != nullptr && static_cast<size_t>(end - line) <= parser_.max_line_bytes()) {
       ++samples_;
-      pipeline_.Add(sample, dialect_);
+      pipeline_.Add(sample, source_);
       return end + 1;
     }
     const auto* end = static_cast<const char*>(std::memchr(line, '\n', SIZE_MAX / 2));
@@ -116,12 +122,13 @@ class Shard::Impl : public SampleSink {
   const int index_;
   Ledger ledger_;
   std::unique_ptr<ShardMemory> memory_;
+  const std::unique_ptr<SenderCounts[]> senders_;  // by Source::sender
   SeriesSlots slots_;
   BatchPipeline pipeline_;
   LineParser parser_;
 
-  Dialect dialect_ = Dialect::kStatsd;
-  uint64_t samples_ = 0;  // of the datagram being read
+  Source source_;         // of the datagram being read
+  uint64_t samples_ = 0;  // of it
   uint64_t batch_ = 0;
   int64_t now_ns_ = 0;
 };
@@ -153,6 +160,9 @@ void Shard::Turn(int64_t now_ns) { impl_->Turn(now_ns); }
 void Shard::UseRules(uint16_t generation) { impl_->UseRules(generation); }
 Ledger& Shard::ledger() { return impl_->ledger(); }
 const Ledger& Shard::ledger() const { return impl_->ledger(); }
+const SenderCounts& Shard::sender_counts(uint16_t sender) const {
+  return impl_->sender_counts(sender);
+}
 ShardMemory& Shard::memory() { return impl_->memory(); }
 int Shard::index() const { return impl_->index(); }
 

@@ -33,12 +33,15 @@ struct ShardOptions {
 
 // One receive buffer's worth of context: which listener it came in by, how to read it, who sent it.
 struct Source {
+  // Numbers of senders, and so the rows of their accounts in a shard.
+  static constexpr uint16_t kMaxSenders = 4096;
   // What the kernel does not tell: senders over UDP and TCP.
   static constexpr uint16_t kUnknownSender = 0;
 
   uint16_t listener = 0;  // index of the listener in the ledger
   Dialect dialect = Dialect::kStatsd;
-  uint16_t sender = kUnknownSender;  // number that whoever fills this in has given to the sender
+  // The number that whoever fills this in has given to the sender; below kMaxSenders.
+  uint16_t sender = kUnknownSender;
 };
 
 // Invariant: exactly one thread, the owner, calls the methods marked so; the merger reads memory()
@@ -78,6 +81,8 @@ class Shard {
   // Owner thread: writes the counts that the listeners know. Any thread: reads them.
   Ledger& ledger();
   const Ledger& ledger() const;
+  // Of the sender of this number, below Source::kMaxSenders. Any thread: reads it.
+  const SenderCounts& sender_counts(uint16_t sender) const;
   // Merger thread.
   ShardMemory& memory();
   // Any thread.

@@ -480,5 +480,53 @@ TEST_F(ShardTest, NothingIsUnaccountedFor) {
   EXPECT_GT(DroppedInAll(), 40'000u);
 }
 
+// The groups of the pipeline hold samples of many senders at a time.
+TEST_F(ShardTest, AccountsForEachSender) {
+  constexpr uint16_t kSenders = 300;
+  Create();
+  std::vector<std::string> datagrams;
+  for (uint16_t sender = 0; sender < kSenders; ++sender) {
+    std::string datagram = "shared:1|c\nown" + std::to_string(sender) + ":1|g\n";
+    for (uint16_t i = 0; i < sender % 7; ++i) datagram += "shared:-1|c\n";
+    for (uint16_t i = 0; i < sender % 5; ++i) datagram += "no line\n";
+    datagram.resize(datagram.size() + kReadPadding, '|');
+    datagrams.push_back(datagram);
+  }
+  shard_->BeginBatch(now_ns_ += 1000);
+  for (uint16_t sender = 0; sender < kSenders; ++sender) {
+    std::string& datagram = datagrams[sender];
+    shard_->Apply({.sender = sender}, datagram.data(), datagram.size() - kReadPadding);
+  }
+  shard_->EndBatch();
+
+  ExpectBalanced();
+  for (uint16_t sender = 0; sender < kSenders; ++sender) {
+    const SenderCounts& counts = shard_->sender_counts(sender);
+    const uint64_t dropped = sender % 7 + sender % 5;
+    EXPECT_EQ(counts.datagrams.Get(), 1u);
+    EXPECT_EQ(counts.samples.Get(), 2 + dropped) << sender;
+    EXPECT_EQ(counts.dropped.Get(), dropped) << sender;
+    // The first one made what they share.
+    EXPECT_EQ(counts.series_made.Get(), sender == 0 ? 2u : 1u) << sender;
+  }
+  EXPECT_EQ(shard_->sender_counts(kSenders).datagrams.Get(), 0u);
+}
+
+TEST_F(ShardTest, AccountsForASendersCutAndLostSamples) {
+  Create();
+  std::string datagram = "a:1|c\nb:1|";
+  datagram.resize(datagram.size() + kReadPadding, '|');
+  const Source source = {.listener = 1, .sender = Source::kMaxSenders - 1};
+  shard_->BeginBatch(now_ns_ += 1000);
+  shard_->ApplyTruncated(source, datagram.data(), datagram.size() - kReadPadding);
+  shard_->Drop(source, DropReason::kTooLong);
+  shard_->EndBatch();
+  const SenderCounts& counts = shard_->sender_counts(source.sender);
+  EXPECT_EQ(counts.datagrams.Get(), 1u);
+  EXPECT_EQ(counts.samples.Get(), 3u);
+  EXPECT_EQ(counts.dropped.Get(), 2u);
+  ExpectBalanced();
+}
+
 }  // namespace
 }  // namespace tallyd
