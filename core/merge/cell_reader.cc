@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
+#include <thread>
 
 #include "core/shard/cells.h"
 #include "core/shard/set_cell.h"
@@ -130,7 +132,7 @@ double CellReader::SetSize(SeriesId series, int64_t now_ns) {
   return size;
 }
 
-HistogramValue CellReader::Histogram(SeriesId series) {
+HistogramValue CellReader::Histogram(SeriesId series, bool with_native) {
   const HistogramLayout& layout = LayoutOf(series);
   HistogramValue value{.bounds = layout.bounds, .les = layout.les, .buckets = {}, .sum = 0};
   buckets_.assign(layout.bounds.size() + 1, 0);
@@ -139,8 +141,13 @@ HistogramValue CellReader::Histogram(SeriesId series) {
     buckets_ = base->second.buckets;
     value.sum = base->second.sum;
   }
+  bool windows_are_whole = with_native;
+  native_counts_ = {};
+  if (with_native && base != bases_.end()) native_counts_.Add(base->second.window);
   table_->ForEachCell(series, [&](CellRef cell) {
-    ReadAtBatchBoundary(cell, layout);
+    ReadCell(cell, layout, with_native);
+    windows_are_whole = windows_are_whole && cell_window_is_whole_;
+    if (windows_are_whole) native_counts_.Add(cell_window_);
     for (size_t i = 0; i < buckets_.size(); ++i) {
       buckets_[i] = HistogramCell::AddCounts(buckets_[i], cell_buckets_[i]);
     }
@@ -153,6 +160,10 @@ HistogramValue CellReader::Histogram(SeriesId series) {
     room -= bucket;
   }
   value.buckets = buckets_;
+  if (windows_are_whole) {
+    MakeNativeHistogram(native_counts_, layout.window_buckets, &native_);
+    value.native = &native_;
+  }
   return value;
 }
 
@@ -195,16 +206,32 @@ void CellReader::ReadQuantiles(SeriesId series, const HistogramLayout& layout) {
 SummaryValue CellReader::Summary(SeriesId series) {
   const HistogramLayout& layout = LayoutOf(series);
   ReadQuantiles(series, layout);
-  const HistogramValue whole = Histogram(series);
+  const HistogramValue whole = Histogram(series, false);
   return {.quantiles = layout.quantile_texts,
+          .ranks = layout.quantiles,
           .values = quantiles_[series],
           .count = whole.buckets[0],
           .sum = whole.sum};
 }
 
+// The owner rewrites a window in less than a microsecond, some ten times in the life of a cell; it
+// may be taken off its core in the midst of that.
+void CellReader::ReadCell(CellRef cell, const HistogramLayout& layout, bool with_window) {
+  constexpr int kMaxWaits = 100;
+  constexpr auto kWait = std::chrono::microseconds(100);
+  ReadAtBatchBoundary(cell, layout, with_window);
+  for (int i = 0; with_window && !cell_window_is_whole_ && i < kMaxWaits; ++i) {
+    std::this_thread::sleep_for(kWait);
+    ReadAtBatchBoundary(cell, layout, with_window);
+  }
+}
+
 // So that the sum is that of the buckets. In a chunk that is written all the time it may be ahead
 // or behind by the events in flight; the count, being the sum of the buckets, never is.
-void CellReader::ReadAtBatchBoundary(CellRef cell, const HistogramLayout& layout) {
+//
+// The window is read after the buckets, so that it never has less than they.
+void CellReader::ReadAtBatchBoundary(CellRef cell, const HistogramLayout& layout,
+                                     bool with_window) {
   constexpr int kTries = 3;
   ShardMemory& memory = (*shards_)[cell.shard].memory();
   const HistogramCell histogram(WordsOf(cell), layout);
@@ -213,6 +240,7 @@ void CellReader::ReadAtBatchBoundary(CellRef cell, const HistogramLayout& layout
                  cell_buckets_.assign(buckets_.size(), 0);
                  histogram.AddBuckets(cell_buckets_);
                  cell_sum_ = histogram.sum();
+                 if (with_window) cell_window_is_whole_ = histogram.ReadWindow(&cell_window_);
                });
 }
 

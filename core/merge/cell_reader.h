@@ -47,8 +47,9 @@ class CellReader {
   CounterValue Counter(SeriesId series) const;
   double Gauge(SeriesId series) const;
   double SetSize(SeriesId series, int64_t now_ns);
-  // Valid until the next call of either.
-  HistogramValue Histogram(SeriesId series);
+  // Valid until the next call of either. With `with_native` it has a native form too, unless a cell
+  // could not be read: then there is none, rather than one that went down.
+  HistogramValue Histogram(SeriesId series, bool with_native);
   SummaryValue Summary(SeriesId series);
 
   // A new summary's window begins.
@@ -88,7 +89,9 @@ class CellReader {
   bool ReadWindows(SeriesId series, ExponentialCounts* counts) const;
   void ReadQuantiles(SeriesId series, const HistogramLayout& layout);
 
-  void ReadAtBatchBoundary(CellRef cell, const HistogramLayout& layout);
+  // Reads a cell into what is below; with its window, waits a moment if that is being rewritten.
+  void ReadCell(CellRef cell, const HistogramLayout& layout, bool with_window);
+  void ReadAtBatchBoundary(CellRef cell, const HistogramLayout& layout, bool with_window);
 
   const SeriesTable* table_;
   std::vector<ShardReader>* shards_;
@@ -99,6 +102,10 @@ class CellReader {
   std::vector<uint64_t> buckets_;                    // of the series
   std::vector<uint64_t> cell_buckets_;               // of one cell
   double cell_sum_ = 0;
+  HistogramCell::WindowCounts cell_window_;  // of one cell
+  bool cell_window_is_whole_ = false;
+  ExponentialCounts native_counts_;  // of the series
+  NativeHistogram native_;
   SummaryWindows summaries_;
   absl::flat_hash_map<SeriesId, std::vector<double>> quantiles_;  // when last read
 };

@@ -18,6 +18,7 @@ int32_t Lowered(int32_t bucket, int halvings) {
 void ExponentialCounts::Add(const HistogramCell::WindowCounts& window) {
   zero_ = HistogramCell::AddCounts(zero_, window.zero);
   negative_ = HistogramCell::AddCounts(negative_, window.negative);
+  infinite_ = HistogramCell::AddCounts(infinite_, window.infinite);
   if (!window.header.used()) return;
   LowerTo(window.header.schema);
   int halvings = window.header.schema - schema_;
@@ -32,6 +33,7 @@ void ExponentialCounts::Add(const HistogramCell::WindowCounts& window) {
 void ExponentialCounts::Add(const ExponentialCounts& other) {
   zero_ = HistogramCell::AddCounts(zero_, other.zero_);
   negative_ = HistogramCell::AddCounts(negative_, other.negative_);
+  infinite_ = HistogramCell::AddCounts(infinite_, other.infinite_);
   if (other.buckets_.empty()) return;
   LowerTo(other.schema_);
   const auto last = other.lowest_ + static_cast<int32_t>(other.buckets_.size()) - 1;
@@ -47,6 +49,7 @@ void ExponentialCounts::Add(const ExponentialCounts& other) {
 void ExponentialCounts::Subtract(const ExponentialCounts& earlier) {
   zero_ -= std::min(zero_, earlier.zero_);
   negative_ -= std::min(negative_, earlier.negative_);
+  infinite_ -= std::min(infinite_, earlier.infinite_);
   if (earlier.buckets_.empty() || buckets_.empty()) return;
   LowerTo(earlier.schema_);
   const int halvings = earlier.schema_ - schema_;
@@ -60,7 +63,7 @@ void ExponentialCounts::Subtract(const ExponentialCounts& earlier) {
 }
 
 uint64_t ExponentialCounts::total() const {
-  uint64_t sum = HistogramCell::AddCounts(zero_, negative_);
+  uint64_t sum = HistogramCell::AddCounts(HistogramCell::AddCounts(zero_, negative_), infinite_);
   for (const uint64_t count : buckets_) sum = HistogramCell::AddCounts(sum, count);
   return sum;
 }
@@ -79,9 +82,9 @@ double ExponentialCounts::Quantile(double q) const {
     // The middle of the bucket, as factors go.
     value = std::exp2((lowest_ + static_cast<double>(i) - 0.5) * width);
     below += static_cast<double>(buckets_[i]);
-    if (rank <= below) break;
+    if (rank <= below) return value;
   }
-  return value;
+  return infinite_ > 0 ? std::numeric_limits<double>::infinity() : value;
 }
 
 uint64_t& ExponentialCounts::At(int32_t bucket) {

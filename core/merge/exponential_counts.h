@@ -28,6 +28,7 @@ class ExponentialCounts {
   uint64_t total() const;
   uint64_t zero() const { return zero_; }
   uint64_t negative() const { return negative_; }
+  uint64_t infinite() const { return infinite_; }
   int schema() const { return schema_; }
   int32_t lowest() const { return lowest_; }
   // Of the buckets from lowest() on.
@@ -46,6 +47,7 @@ class ExponentialCounts {
   int32_t lowest_ = 0;
   uint64_t zero_ = 0;
   uint64_t negative_ = 0;
+  uint64_t infinite_ = 0;
   std::vector<uint64_t> buckets_;
 };
 

@@ -335,10 +335,20 @@ class Merger::Impl {
       case SeriesKind::kSet:
         return encoder.Gauge(family, labels, cells_.SetSize(series, merged_at_ns_), out);
       case SeriesKind::kHistogram:
-        return encoder.Histogram(family, labels, cells_.Histogram(series), out);
+        return RenderHistogram(encoder, family, labels, series, out);
       case SeriesKind::kSummary:
         return encoder.Summary(family, labels, cells_.Summary(series), out);
     }
+  }
+
+  // One whose native form cannot be had is left out this once: to a scraper a gap is less than a
+  // histogram that goes down, which it takes for a restart.
+  void RenderHistogram(const PageEncoder& encoder, const FamilyView& family,
+                       std::string_view labels, SeriesId series, std::string* out) {
+    const bool native = encoder.wants_native_histograms();
+    const HistogramValue value = cells_.Histogram(series, native);
+    if (native && value.native == nullptr) return;
+    encoder.Histogram(family, labels, value, out);
   }
 
   RuleBook* book_;

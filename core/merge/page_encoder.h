@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/merge/native_histogram.h"
+
 namespace tallyd {
 
 enum class FamilyType : uint8_t { kCounter = 1, kGauge = 2, kHistogram = 3, kSummary = 4 };
@@ -36,11 +38,15 @@ struct HistogramValue {
   std::span<const std::string> les;   // bounds as label values, shortest form
   std::span<const uint64_t> buckets;  // bounds.size() + 1, not cumulative; the last is +Inf
   double sum = 0;
+  // The same observations by exponential buckets, if the encoder wants them. Its count is not less
+  // than that of `buckets`, and the same unless the cells were being written to.
+  const NativeHistogram* native = nullptr;
 };
 
 // A summary: quantiles over a window, count and sum since the beginning.
 struct SummaryValue {
   std::span<const std::string> quantiles;  // as label values, ascending
+  std::span<const double> ranks;           // the quantiles as numbers
   std::span<const double> values;          // one for each; NaN where nothing is known
   uint64_t count = 0;
   double sum = 0;
@@ -63,6 +69,8 @@ class PageEncoder {
                          const HistogramValue& value, std::string* page) const = 0;
   virtual void Summary(const FamilyView& family, std::string_view labels, const SummaryValue& value,
                        std::string* page) const = 0;
+  // Whether histograms come with their native form, which costs to make.
+  virtual bool wants_native_histograms() const { return false; }
   // Called once, when the page is complete: the place to compress it.
   virtual bool compresses() const = 0;
   virtual void Finish(std::string* page) const = 0;

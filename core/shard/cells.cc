@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 namespace tallyd {
@@ -95,7 +96,7 @@ Window::Header Window::Unpack(uint64_t word) {
 int32_t Window::BucketOf(double value, int schema) {
   const auto bits = std::bit_cast<uint64_t>(value);
   // value = fraction * 2^exponent with fraction in [0.5, 1); values above kZeroThreshold are
-  // normal. Infinity passes for 2^1024, in a bucket that no finite value reaches.
+  // normal.
   const int exponent = static_cast<int>(bits >> 52) - 1022;
   const uint64_t mantissa = bits & ((uint64_t{1} << 52) - 1);
   if (schema > 0) {
@@ -127,11 +128,15 @@ inline size_t HistogramCell::BucketOf(double value) const {
 inline CellWord* HistogramCell::WindowBucketInUse(double value) const {
   constexpr uint32_t kBias = 1 << 19;
   constexpr uint32_t kMask = (1 << 20) - 1;
+  // Positive doubles are in the order of their bits: from the first above the threshold to
+  // infinity.
+  constexpr uint64_t kFirstBits = std::bit_cast<uint64_t>(Window::kZeroThreshold) + 1;
+  constexpr uint64_t kEndBits = std::bit_cast<uint64_t>(std::numeric_limits<double>::infinity());
   const uint64_t header = window_header().Own();
   const int schema = static_cast<int>(header >> 40 & 0xff) - 16;
-  if (!(value > Window::kZeroThreshold)) return nullptr;
-  if (schema <= 0 || schema > OctaveBounds::kMaxSteppedSchema) return nullptr;
   const auto bits = std::bit_cast<uint64_t>(value);
+  if (bits - kFirstBits >= kEndBits - kFirstBits) return nullptr;
+  if (schema <= 0 || schema > OctaveBounds::kMaxSteppedSchema) return nullptr;
   const uint64_t mantissa = bits & ((uint64_t{1} << 52) - 1);
   const int octave = static_cast<int>(bits >> 52) - 1023;
   const uint32_t bucket =
@@ -172,6 +177,7 @@ void HistogramCell::ObserveInWindow(double value, uint64_t times) {
   if (!(value > Window::kZeroThreshold)) {
     return AddCount(words_[value < -Window::kZeroThreshold ? 5 : 4], times);
   }
+  if (std::isinf(value)) return AddCount(words_[6], times);
   const uint64_t word = window_header().Own();
   Window::Header header = Window::Unpack(word);
   if (word == 0) header = {.schema = layout_.schema, .lowest = 0, .highest = -1, .version = 0};
@@ -237,6 +243,7 @@ bool HistogramCell::ReadWindow(WindowCounts* counts) const {
     }
     counts->zero = LoadWord(words_[4]);
     counts->negative = LoadWord(words_[5]);
+    counts->infinite = LoadWord(words_[6]);
     std::fill(std::begin(counts->buckets), std::end(counts->buckets), 0);
     for (int32_t bucket = counts->header.lowest; bucket <= counts->header.highest; ++bucket) {
       const uint32_t place = Window::PlaceOf(bucket);

@@ -18,7 +18,8 @@
 //               3 window           header of the exponential window (VersionedHeader)
 //               4 zero             window: |value| <= 2^-128
 //               5 negative         window: values below that
-//               6 buckets          classic, bounds + 1, not cumulative
+//               6 infinite         window: plus infinity, which would cost it its resolution
+//               7 buckets          classic, bounds + 1, not cumulative
 //               ...                window: kWindowBuckets
 //
 // Counters and gauges of series that expire have one more word at the end: the time of their last
@@ -151,7 +152,7 @@ struct Window {
   static uint64_t Pack(const Header& header);
   static Header Unpack(uint64_t word);
 
-  // The bucket of a value above kZeroThreshold.
+  // The bucket of a finite value above kZeroThreshold.
   static int32_t BucketOf(double value, int schema);
   static uint32_t PlaceOf(int32_t bucket) {
     // The offset, a multiple of kBuckets, makes any bucket number of any schema positive.
@@ -161,7 +162,7 @@ struct Window {
 
 class HistogramCell {
  public:
-  static constexpr uint32_t kHeaderWords = 6;
+  static constexpr uint32_t kHeaderWords = 7;
   // A count of more than this is this, in cells and in their sums: sample rates can claim any
   // weight, and a sum that wrapped would go backwards.
   static constexpr uint64_t kMaxCount = uint64_t{1} << 63;
@@ -196,6 +197,7 @@ class HistogramCell {
     Window::Header header;
     uint64_t zero = 0;
     uint64_t negative = 0;
+    uint64_t infinite = 0;
     uint64_t buckets[Window::kBuckets] = {};  // at their places
   };
   bool ReadWindow(WindowCounts* counts) const;

@@ -35,7 +35,7 @@ class HistogramFixture {
   uint64_t WindowCount() {
     const auto counts = WindowNow();
     return std::accumulate(std::begin(counts.buckets), std::end(counts.buckets),
-                           counts.zero + counts.negative);
+                           counts.zero + counts.negative + counts.infinite);
   }
   uint64_t InWindow(int32_t bucket) { return WindowNow().buckets[Window::PlaceOf(bucket)]; }
 
