@@ -1,0 +1,314 @@
+#include "core/expose/remote_write.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "core/expose/text.h"
+#include "core/expose/write_wire.h"
+
+namespace tallyd {
+namespace {
+
+using write_wire::PutBytesField;
+using write_wire::PutDoubleField;
+using write_wire::PutFixed64Field;
+using write_wire::PutTag;
+using write_wire::PutVarint;
+using write_wire::PutVarintField;
+using write_wire::Tag;
+using write_wire::TakeBytes;
+using write_wire::TakeBytesField;
+using write_wire::TakeVarint;
+using write_wire::VarintBytes;
+using write_wire::WireType;
+using write_wire::ZigZag;
+
+constexpr std::string_view kNameLabel = "__name__";
+constexpr std::string_view kNoMark;  // the series stands alone
+
+// Stands before each entry in a page.
+struct RecordHeader {
+  uint64_t hash;
+  int64_t start_ms;
+  uint32_t entry_bytes;
+  uint32_t labels_bytes;
+  FamilyType type;
+  bool is_native;
+};
+
+// Field 1 of a TimeSeries: {name = 1, value = 2}.
+void PutLabel(std::string_view name, std::string_view value, std::string* out) {
+  const size_t size =
+      2 + VarintBytes(name.size()) + name.size() + VarintBytes(value.size()) + value.size();
+  out->push_back(static_cast<char>(Tag(1, WireType::kBytes)));
+  PutVarint(size, out);
+  PutBytesField(1, name, out);
+  PutBytesField(2, value, out);
+}
+
+// As PutLabel with a name in two parts, for the name of the series.
+void PutNameLabel(std::string_view name, std::string_view suffix, std::string* out) {
+  const size_t value_bytes = name.size() + suffix.size();
+  const size_t size = 2 + VarintBytes(kNameLabel.size()) + kNameLabel.size() +
+                      VarintBytes(value_bytes) + value_bytes;
+  out->push_back(static_cast<char>(Tag(1, WireType::kBytes)));
+  PutVarint(size, out);
+  PutBytesField(1, kNameLabel, out);
+  out->push_back(static_cast<char>(Tag(2, WireType::kBytes)));
+  PutVarint(value_bytes, out);
+  out->append(name).append(suffix);
+}
+
+// Field 2 of a TimeSeries: {value = 1, timestamp = 2}.
+void PutSampleField(uint64_t value_bits, int64_t timestamp_ms, std::string* out) {
+  const auto timestamp = static_cast<uint64_t>(timestamp_ms);
+  out->push_back(static_cast<char>(Tag(2, WireType::kBytes)));
+  PutVarint(1 + sizeof(uint64_t) + 1 + VarintBytes(timestamp), out);
+  PutFixed64Field(1, value_bits, out);
+  PutVarintField(2, timestamp, out);
+}
+
+void PutBuckets(int spans_field, int deltas_field, const NativeBuckets& buckets, std::string* out) {
+  std::string part;
+  for (const BucketSpan& span : buckets.spans) {
+    part.clear();
+    PutVarintField(1, ZigZag(span.offset), &part);
+    PutVarintField(2, span.length, &part);
+    PutBytesField(spans_field, part, out);
+  }
+  if (buckets.deltas.empty()) return;
+  part.clear();
+  for (const int64_t delta : buckets.deltas) PutVarint(ZigZag(delta), &part);
+  PutBytesField(deltas_field, part, out);
+}
+
+// Field 4 of a TimeSeries.
+void PutNativeField(const NativeHistogram& native, double sum, int64_t timestamp_ms,
+                    std::string* out) {
+  std::string body;
+  PutVarintField(1, native.count, &body);
+  PutDoubleField(3, sum, &body);
+  PutVarintField(4, ZigZag(native.schema), &body);
+  PutDoubleField(5, native.zero_threshold, &body);
+  PutVarintField(6, native.zero_count, &body);
+  PutBuckets(8, 9, native.negative, &body);
+  PutBuckets(11, 12, native.positive, &body);
+  PutVarintField(15, static_cast<uint64_t>(timestamp_ms), &body);
+  PutBytesField(4, body, out);
+}
+
+void AppendRecord(FamilyType type, bool is_native, std::string_view labels, std::string_view value,
+                  std::string* page) {
+  const size_t body_bytes = labels.size() + value.size();
+  // Zeroed as a whole, so that its padding does not show what was in memory before.
+  RecordHeader header;
+  std::memset(&header, 0, sizeof(header));
+  header.hash = XXH3_64bits(labels.data(), labels.size());
+  header.entry_bytes = static_cast<uint32_t>(1 + VarintBytes(body_bytes) + body_bytes);
+  header.labels_bytes = static_cast<uint32_t>(labels.size());
+  header.type = type;
+  header.is_native = is_native;
+  page->append(reinterpret_cast<const char*>(&header), sizeof(header));
+  page->push_back(static_cast<char>(Tag(1, WireType::kBytes)));
+  PutVarint(body_bytes, page);
+  page->append(labels).append(value);
+}
+
+// Takes the next label of `a="b",c="d"`. The value is a view of `labels` where nothing in it is
+// escaped, else of `text`.
+bool TakeTextLabel(std::string_view* labels, std::string* text, std::string_view* name,
+                   std::string_view* value) {
+  if (labels->empty()) return false;
+  const size_t quote = labels->find('"');
+  *name = labels->substr(0, quote - 1);
+  labels->remove_prefix(quote + 1);
+  size_t end = labels->find_first_of("\"\\");
+  if ((*labels)[end] == '"') {
+    *value = labels->substr(0, end);
+  } else {
+    text->clear();
+    for (end = 0; (*labels)[end] != '"'; ++end) {
+      char c = (*labels)[end];
+      if (c == '\\') {
+        c = (*labels)[++end];
+        if (c == 'n') c = '\n';
+      }
+      text->push_back(c);
+    }
+    *value = *text;
+  }
+  labels->remove_prefix(std::min(end + 2, labels->size()));  // the quote, and the comma if any
+  return true;
+}
+
+}  // namespace
+
+bool WriteRecordReader::Next(WriteRecord* record) {
+  if (rest_.empty()) return false;
+  RecordHeader header;
+  std::memcpy(&header, rest_.data(), sizeof(header));
+  rest_.remove_prefix(sizeof(header));
+  record->hash = header.hash;
+  record->type = header.type;
+  record->is_native = header.is_native;
+  record->start_ms = header.start_ms;
+  record->entry = TakeBytes(header.entry_bytes, &rest_);
+  std::string_view body = record->entry.substr(1);
+  TakeVarint(&body);
+  record->labels = TakeBytes(header.labels_bytes, &body);
+  record->value = body;
+  return true;
+}
+
+bool WriteLabelReader::Next(std::string_view* name, std::string_view* value) {
+  if (rest_.empty()) return false;
+  std::string_view label = TakeBytesField(&rest_);
+  *name = TakeBytesField(&label);
+  *value = TakeBytesField(&label);
+  return true;
+}
+
+std::string SeriesText(std::string_view write_labels) {
+  std::string metric;
+  std::string labels;
+  std::string_view name;
+  std::string_view value;
+  for (WriteLabelReader reader(write_labels); reader.Next(&name, &value);) {
+    if (name == kNameLabel) {
+      metric.assign(value);
+      continue;
+    }
+    labels.append(labels.empty() ? "" : ",").append(name).append("=\"");
+    AppendEscapedLabelValue(value, &labels);
+    labels.push_back('"');
+  }
+  return labels.empty() ? metric : metric.append("{").append(labels).append("}");
+}
+
+void AppendStaleRecord(std::string_view write_labels, FamilyType type, int64_t timestamp_ms,
+                       std::string* page) {
+  std::string value;
+  PutSampleField(kStaleMarkerBits, timestamp_ms, &value);
+  AppendRecord(type, /*is_native=*/false, write_labels, value, page);
+}
+
+RemoteWriteEncoder::RemoteWriteEncoder(Options options) : options_(std::move(options)) {
+  for (const auto& [name, value] : options_.external_labels) {
+    if (value.empty()) continue;
+    std::string field;
+    PutLabel(name, value, &field);
+    external_.push_back({name, std::move(field)});
+  }
+  std::sort(external_.begin(), external_.end(),
+            [](const ExternalLabel& a, const ExternalLabel& b) { return a.name < b.name; });
+}
+
+// Puts a label where it belongs. Labels come sorted, so the last part is all that is appended to.
+void RemoteWriteEncoder::Place(std::string_view name, std::string_view mark,
+                               std::string_view field) const {
+  if (name < kNameLabel) {
+    parts_.before.append(field);
+  } else if (mark.empty() || name < mark) {
+    parts_.middle.append(field);
+  } else {
+    parts_.after.append(field);
+  }
+}
+
+// Brings the labels of a series and the external ones together. What would be a second `__name__`
+// or a second label `mark` is left out.
+void RemoteWriteEncoder::Split(std::string_view labels, std::string_view mark) const {
+  parts_.before.clear();
+  parts_.middle.clear();
+  parts_.after.clear();
+  auto external = external_.begin();
+  std::string_view name;
+  std::string_view value;
+  while (TakeTextLabel(&labels, &text_, &name, &value)) {
+    for (; external != external_.end() && external->name < name; ++external) {
+      Place(external->name, mark, external->field);
+    }
+    if (external != external_.end() && external->name == name) ++external;
+    if (name == kNameLabel || name == mark || value.empty()) continue;
+    field_.clear();
+    PutLabel(name, value, &field_);
+    Place(name, mark, field_);
+  }
+  for (; external != external_.end(); ++external) Place(external->name, mark, external->field);
+}
+
+// Of `value_`, with the labels that Split took apart.
+void RemoteWriteEncoder::PutRecord(FamilyType type, bool is_native, std::string_view name,
+                                   std::string_view suffix, std::string_view mark,
+                                   std::string_view mark_value, std::string* page) const {
+  labels_.assign(parts_.before);
+  PutNameLabel(name, suffix, &labels_);
+  labels_.append(parts_.middle);
+  if (!mark_value.empty()) PutLabel(mark, mark_value, &labels_);
+  labels_.append(parts_.after);
+  AppendRecord(type, is_native, labels_, value_, page);
+}
+
+void RemoteWriteEncoder::PutSample(FamilyType type, std::string_view name, std::string_view suffix,
+                                   std::string_view mark, std::string_view mark_value, double value,
+                                   std::string* page) const {
+  value_.clear();
+  PutSampleField(std::bit_cast<uint64_t>(value), options_.timestamp_ms, &value_);
+  PutRecord(type, /*is_native=*/false, name, suffix, mark, mark_value, page);
+}
+
+void RemoteWriteEncoder::Counter(const FamilyView& family, std::string_view labels,
+                                 const CounterValue& value, std::string* page) const {
+  Split(labels, kNoMark);
+  PutSample(family.type, family.name, "", kNoMark, "",
+            static_cast<double>(value.whole) + value.rest, page);
+}
+
+void RemoteWriteEncoder::Gauge(const FamilyView& family, std::string_view labels, double value,
+                               std::string* page) const {
+  Split(labels, kNoMark);
+  PutSample(family.type, family.name, "", kNoMark, "", value, page);
+}
+
+void RemoteWriteEncoder::Histogram(const FamilyView& family, std::string_view labels,
+                                   const HistogramValue& value, std::string* page) const {
+  const bool native = options_.native_histograms && value.native != nullptr;
+  if (native) {
+    Split(labels, kNoMark);
+    value_.clear();
+    PutNativeField(*value.native, value.sum, options_.timestamp_ms, &value_);
+    PutRecord(family.type, /*is_native=*/true, family.name, "", kNoMark, "", page);
+  }
+  if (options_.classic_histograms || !native) PutClassic(family, labels, value, page);
+}
+
+void RemoteWriteEncoder::PutClassic(const FamilyView& family, std::string_view labels,
+                                    const HistogramValue& value, std::string* page) const {
+  constexpr std::string_view kLe = "le";
+  Split(labels, kLe);
+  uint64_t cumulative = 0;
+  for (size_t i = 0; i < value.buckets.size(); ++i) {
+    cumulative += value.buckets[i];
+    const std::string_view le = i < value.les.size() ? std::string_view(value.les[i]) : "+Inf";
+    PutSample(family.type, family.name, "_bucket", kLe, le, static_cast<double>(cumulative), page);
+  }
+  PutSample(family.type, family.name, "_sum", kLe, "", value.sum, page);
+  PutSample(family.type, family.name, "_count", kLe, "", static_cast<double>(cumulative), page);
+}
+
+void RemoteWriteEncoder::Summary(const FamilyView& family, std::string_view labels,
+                                 const SummaryValue& value, std::string* page) const {
+  constexpr std::string_view kQuantile = "quantile";
+  Split(labels, kQuantile);
+  for (size_t i = 0; i < value.quantiles.size(); ++i) {
+    PutSample(family.type, family.name, "", kQuantile, value.quantiles[i], value.values[i], page);
+  }
+  PutSample(family.type, family.name, "_sum", kQuantile, "", value.sum, page);
+  PutSample(family.type, family.name, "_count", kQuantile, "", static_cast<double>(value.count),
+            page);
+}
+
+}  // namespace tallyd

@@ -1,0 +1,93 @@
+// The few parts of the protobuf wire format that remote write is made of.
+
+#ifndef TALLYD_CORE_EXPOSE_WRITE_WIRE_H_
+#define TALLYD_CORE_EXPOSE_WRITE_WIRE_H_
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+namespace tallyd::write_wire {
+
+enum class WireType : uint8_t { kVarint = 0, kFixed64 = 1, kBytes = 2 };
+
+constexpr uint8_t Tag(int field, WireType type) {
+  return static_cast<uint8_t>(field << 3 | static_cast<int>(type));
+}
+
+constexpr uint64_t ZigZag(int64_t value) {
+  return (static_cast<uint64_t>(value) << 1) ^ static_cast<uint64_t>(value >> 63);
+}
+
+inline size_t VarintBytes(uint64_t value) {
+  return static_cast<size_t>(std::bit_width(value | 1) + 6) / 7;
+}
+
+inline void PutVarint(uint64_t value, std::string* out) {
+  while (value >= 0x80) {
+    out->push_back(static_cast<char>(value | 0x80));
+    value >>= 7;
+  }
+  out->push_back(static_cast<char>(value));
+}
+
+// Fields up to 15 have a tag of one byte, up to 2047 one of two.
+inline void PutTag(int field, WireType type, std::string* out) {
+  PutVarint(static_cast<uint64_t>(field) << 3 | static_cast<uint64_t>(type), out);
+}
+
+inline void PutVarintField(int field, uint64_t value, std::string* out) {
+  PutTag(field, WireType::kVarint, out);
+  PutVarint(value, out);
+}
+
+inline void PutBytesField(int field, std::string_view bytes, std::string* out) {
+  PutTag(field, WireType::kBytes, out);
+  PutVarint(bytes.size(), out);
+  out->append(bytes);
+}
+
+inline void PutFixed64Field(int field, uint64_t bits, std::string* out) {
+  static_assert(std::endian::native == std::endian::little);
+  char bytes[8];
+  std::memcpy(bytes, &bits, sizeof(bytes));
+  PutTag(field, WireType::kFixed64, out);
+  out->append(bytes, sizeof(bytes));
+}
+
+inline void PutDoubleField(int field, double value, std::string* out) {
+  PutFixed64Field(field, std::bit_cast<uint64_t>(value), out);
+}
+
+// Of bytes that this process wrote: nothing is checked.
+inline uint64_t TakeVarint(std::string_view* bytes) {
+  uint64_t value = 0;
+  size_t used = 0;
+  for (int shift = 0; shift < 64; shift += 7) {
+    const auto byte = static_cast<uint8_t>((*bytes)[used++]);
+    value |= static_cast<uint64_t>(byte & 0x7f) << shift;
+    if (byte < 0x80) break;
+  }
+  bytes->remove_prefix(used);
+  return value;
+}
+
+inline std::string_view TakeBytes(size_t size, std::string_view* bytes) {
+  const std::string_view taken = bytes->substr(0, size);
+  bytes->remove_prefix(taken.size());
+  return taken;
+}
+
+// A field of bytes with a tag of one byte: its content.
+inline std::string_view TakeBytesField(std::string_view* bytes) {
+  bytes->remove_prefix(1);
+  const uint64_t size = TakeVarint(bytes);
+  return TakeBytes(size, bytes);
+}
+
+}  // namespace tallyd::write_wire
+
+#endif  // TALLYD_CORE_EXPOSE_WRITE_WIRE_H_
