@@ -96,6 +96,11 @@ absl::Status Daemon::StartShards(Rules::Options rules, int shards) {
   auto set = ShardSet::Create(options_, std::move(rules), shards, &connection_counts_);
   if (!set.ok()) return set.status();
   shards_ = *std::move(set);
+  senders_ = std::make_unique<SenderDirectory>(&control_, shards_->senders());
+  for (SenderTable* table : shards_->senders()) {
+    table->SetOnNew([this] { senders_->Ask(); });
+  }
+  senders_->Start();
   absl::Status status = listeners_->GiveDatagramSockets(shards_->threads());
   if (status.ok()) status = StartRelay();
   if (status.ok()) status = shards_->Start();
@@ -259,6 +264,7 @@ void Daemon::Finish() {
   merger_->MergeNow();
   http_->Stop();
   if (admin_) admin_->Stop();
+  senders_->Stop();
   control_.stop();
   LogStopped();
 }

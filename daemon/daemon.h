@@ -20,6 +20,7 @@
 #include "daemon/process_signals.h"
 #include "daemon/relay.h"
 #include "daemon/running_explainer.h"
+#include "daemon/sender_directory.h"
 #include "daemon/shard_set.h"
 
 namespace tallyd {
@@ -65,6 +66,7 @@ class Daemon {
   ConnectionCounts connection_counts_;
   std::unique_ptr<ConnectionBudget> connection_budget_;
   std::unique_ptr<ListenerSet> listeners_;
+  std::unique_ptr<SenderDirectory> senders_;  // asked by the shards' threads
   std::unique_ptr<ShardSet> shards_;
   std::unique_ptr<Relay> relay_;  // null: none
   std::unique_ptr<MergeThread> merger_;

@@ -59,6 +59,9 @@ std::vector<FlagSpec> MakeFlags() {
        "path of a UNIX seqpacket socket, repeatable", kInFile, kDialect},
       {"statsd.unixsocket-mode", Kind::kText, Group::kListening, "MODE",
        "permissions of the UNIX sockets, octal. Default 755"},
+      {"statsd.sender-identity", Kind::kBool, Group::kListening, "",
+       "ask the kernel who sends to the UNIX sockets, for tallyctl top and for budgets. Default "
+       "on"},
       {"statsd.read-buffer", Kind::kText, Group::kListening, "BYTES",
        "bytes of receive buffer to ask the kernel for, per UDP socket; 0: 8 MiB. The kernel grants "
        "what net.core.rmem_max allows, unless CAP_NET_ADMIN is there"},

@@ -2,6 +2,8 @@
 
 #include <sys/socket.h>
 
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +11,18 @@
 #include "daemon/log.h"
 
 namespace tallyd {
+namespace {
+
+// Whether the kernel will say of each datagram who sent it.
+bool AskForSenders(int fd, const std::string& path) {
+  const int on = 1;
+  if (::setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0) return true;
+  LogWarn("the kernel does not say who sends; senders stay unknown",
+          {{"listener", "unixgram:" + path}, {"error", std::strerror(errno)}});
+  return false;
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<ListenerSet>> ListenerSet::Open(const Options& options, int shards) {
   std::unique_ptr<ListenerSet> set(new ListenerSet());
@@ -56,7 +70,7 @@ absl::Status ListenerSet::OpenTcp(const Options& options) {
     const absl::StatusOr<SocketAddress> bound = SocketAddress::OfSocket(fd->get());
     if (!bound.ok()) return bound.status();
     const Source source = AddBound("tcp", bound->ToString(), listen.dialect);
-    AddStream(*std::move(fd), StreamKind::kTcp, source);
+    AddStream(*std::move(fd), StreamKind::kTcp, source, false);
   }
   return absl::OkStatus();
 }
@@ -67,7 +81,9 @@ absl::Status ListenerSet::OpenUnixgram(const Options& options) {
         UnixPath::Bind(listen.address, SOCK_DGRAM, options.unixsocket_mode);
     if (!bound.ok()) return bound.status();
     const Source source = AddBound("unixgram", listen.address, listen.dialect);
-    unixgram_.push_back({bound->TakeFd(), StreamKind::kUnixSeqpacket, source});
+    UniqueFd fd = bound->TakeFd();
+    const bool told = options.sender_identity && AskForSenders(fd.get(), listen.address);
+    unixgram_.push_back({std::move(fd), StreamKind::kUnixSeqpacket, source, told});
     paths_.push_back(*std::move(bound));
   }
   return absl::OkStatus();
@@ -76,32 +92,32 @@ absl::Status ListenerSet::OpenUnixgram(const Options& options) {
 absl::Status ListenerSet::OpenUnixStreams(const Options& options) {
   absl::Status status;
   for (const ListenAddress& listen : options.unixstream) {
-    status.Update(OpenUnixStream(listen, StreamKind::kUnixStream, options.unixsocket_mode));
+    status.Update(OpenUnixStream(listen, StreamKind::kUnixStream, options));
   }
   for (const ListenAddress& listen : options.unixseqpacket) {
-    status.Update(OpenUnixStream(listen, StreamKind::kUnixSeqpacket, options.unixsocket_mode));
+    status.Update(OpenUnixStream(listen, StreamKind::kUnixSeqpacket, options));
   }
   return status;
 }
 
 absl::Status ListenerSet::OpenUnixStream(const ListenAddress& listen, StreamKind kind,
-                                         mode_t mode) {
+                                         const Options& options) {
   const std::string& path = listen.address;
   const bool packets = kind == StreamKind::kUnixSeqpacket;
   absl::StatusOr<UnixPath> bound =
-      UnixPath::Bind(path, packets ? SOCK_SEQPACKET : SOCK_STREAM, mode);
+      UnixPath::Bind(path, packets ? SOCK_SEQPACKET : SOCK_STREAM, options.unixsocket_mode);
   if (!bound.ok()) return bound.status();
   absl::Status status = ListenOn(bound->fd(), absl::StrCat("socket ", path));
   if (!status.ok()) return status;
   const Source source = AddBound(packets ? "unixseqpacket" : "unixstream", path, listen.dialect);
-  AddStream(bound->TakeFd(), kind, source);
+  AddStream(bound->TakeFd(), kind, source, options.sender_identity);
   paths_.push_back(*std::move(bound));
   return absl::OkStatus();
 }
 
-void ListenerSet::AddStream(UniqueFd fd, StreamKind kind, Source source) {
+void ListenerSet::AddStream(UniqueFd fd, StreamKind kind, Source source, bool tell_peers) {
   bound_[source.listener].takes_connections = true;
-  streams_.push_back({std::move(fd), kind, source});
+  streams_.push_back({std::move(fd), kind, source, tell_peers});
 }
 
 void ListenerSet::WarnOfSmallBuffers() const {
@@ -127,7 +143,9 @@ absl::Status ListenerSet::GiveDatagramSockets(const Threads& threads) {
     }
   }
   for (size_t i = 0; i < unixgram_.size(); ++i) {
-    threads[i % threads.size()]->AddUnixgram(std::move(unixgram_[i].fd), unixgram_[i].source);
+    Listening& socket = unixgram_[i];
+    threads[i % threads.size()]->AddUnixgram(std::move(socket.fd), socket.source,
+                                             socket.tell_senders);
   }
   return status;
 }
@@ -142,6 +160,7 @@ void ListenerSet::StartAccepting(Loop* control, const Threads& threads, Connecti
     options.name = bound_[stream.source.listener].name();
     options.kind = stream.kind;
     options.source = stream.source;
+    options.tell_peers = stream.tell_senders;
     accepting_.push_back(std::make_unique<StreamListener>(
         control, std::move(stream.fd), std::move(options), budget, counts, assign));
     accepting_.back()->Start();

@@ -59,17 +59,18 @@ class ListenerSet {
     UniqueFd fd;
     StreamKind kind;
     Source source;
+    bool tell_senders = false;
   };
 
   ListenerSet() = default;
 
   Source AddBound(const std::string& kind, const std::string& address, Dialect dialect);
-  void AddStream(UniqueFd fd, StreamKind kind, Source source);
+  void AddStream(UniqueFd fd, StreamKind kind, Source source, bool tell_peers);
   absl::Status OpenUdp(const Options& options, int shards);
   absl::Status OpenTcp(const Options& options);
   absl::Status OpenUnixgram(const Options& options);
   absl::Status OpenUnixStreams(const Options& options);
-  absl::Status OpenUnixStream(const ListenAddress& listen, StreamKind kind, mode_t mode);
+  absl::Status OpenUnixStream(const ListenAddress& listen, StreamKind kind, const Options& options);
   void WarnOfSmallBuffers() const;
 
   std::vector<BoundListener> bound_;

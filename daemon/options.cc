@@ -183,6 +183,7 @@ void ReadListening(FlagReader* flags, Options* options) {
   flags->Listen("statsd.listen-unixstream", dialect, &options->unixstream);
   flags->Listen("statsd.listen-unixseqpacket", dialect, &options->unixseqpacket);
   flags->Mode("statsd.unixsocket-mode", &options->unixsocket_mode);
+  flags->Bool("statsd.sender-identity", &options->sender_identity);
   flags->Integer("statsd.read-buffer", 0, 1 << 30, &options->read_buffer_bytes);
   flags->Duration("statsd.idle-timeout", absl::Milliseconds(1), &options->idle_timeout);
 }

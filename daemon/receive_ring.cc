@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -30,23 +31,26 @@ ReceiveRing::ReceiveRing(char* base, int messages, size_t buffer_bytes)
     : base_(base),
       buffer_bytes_(buffer_bytes),
       vectors_(static_cast<size_t>(messages)),
-      headers_(static_cast<size_t>(messages)) {
+      headers_(static_cast<size_t>(messages)),
+      controls_(static_cast<size_t>(messages)) {
   for (size_t i = 0; i < headers_.size(); ++i) {
     vectors_[i] = {base_ + i * Stride(buffer_bytes_), buffer_bytes_};
     headers_[i] = {};
     headers_[i].msg_hdr.msg_iov = &vectors_[i];
     headers_[i].msg_hdr.msg_iovlen = 1;
+    headers_[i].msg_hdr.msg_control = controls_[i].bytes.data();
   }
 }
 
 ReceiveRing::~ReceiveRing() { ::munmap(base_, Stride(buffer_bytes_) * headers_.size()); }
 
-int ReceiveRing::Receive(int fd) {
-  // The kernel writes these fields, and reads the lengths. Without room for control messages it
-  // closes file descriptors that a peer passes, so they never become ours.
+int ReceiveRing::Receive(int fd, Senders senders) {
+  if (std::exchange(senders_, senders) != senders) used_ = headers_.size();
+  const size_t room = senders == Senders::kTell ? sizeof(Control) : 0;
+  // The kernel writes these fields, and reads the lengths.
   for (size_t i = 0; i < used_; ++i) {
     headers_[i].msg_hdr.msg_namelen = 0;
-    headers_[i].msg_hdr.msg_controllen = 0;
+    headers_[i].msg_hdr.msg_controllen = room;
     headers_[i].msg_hdr.msg_flags = 0;
   }
   used_ = 0;
@@ -63,10 +67,23 @@ ReceiveRing::Message ReceiveRing::message(int i) const {
           (header.msg_hdr.msg_flags & MSG_TRUNC) != 0};
 }
 
-void ApplyBatch(const ReceiveRing& ring, int count, Source source, Shard* shard, LineTaps* taps) {
-  shard->BeginBatch(MonotonicNs());
+Credentials ReceiveRing::sender(int i) const {
+  const msghdr& header = headers_[static_cast<size_t>(i)].msg_hdr;
+  if (header.msg_controllen < CMSG_LEN(sizeof(ucred))) return {};
+  const cmsghdr* const control = CMSG_FIRSTHDR(&header);
+  if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_CREDENTIALS) return {};
+  ucred credentials{};
+  std::memcpy(&credentials, CMSG_DATA(control), sizeof(credentials));
+  return Credentials::Of(credentials);
+}
+
+void ApplyBatch(const ReceiveRing& ring, int count, Source source, Shard* shard, LineTaps* taps,
+                SenderTable* senders) {
+  const int64_t now_ns = MonotonicNs();
+  shard->BeginBatch(now_ns);
   for (int i = 0; i < count; ++i) {
     const ReceiveRing::Message message = ring.message(i);
+    if (senders != nullptr) source.sender = senders->NumberOf(ring.sender(i), now_ns);
     if (message.truncated) {
       taps->OnTruncated(source, message.bytes_untrusted, message.size);
       shard->ApplyTruncated(source, message.bytes_untrusted, message.size);

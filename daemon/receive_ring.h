@@ -5,6 +5,7 @@
 
 #include <sys/socket.h>
 
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "core/shard/shard.h"
 #include "daemon/line_tap.h"
+#include "daemon/senders.h"
 
 namespace tallyd {
 
@@ -31,12 +33,16 @@ class ReceiveRing {
     size_t size;
     bool truncated;
   };
+  // Whether the kernel is to say who sent, for which the socket must have SO_PASSCRED.
+  enum class Senders { kIgnore, kTell };
 
   // Takes what is queued on `fd`, without waiting. Returns how many datagrams there were, or -1 and
   // errno; nothing queued is 0.
-  int Receive(int fd);
+  int Receive(int fd, Senders senders = Senders::kIgnore);
   // The i-th of the last Receive.
   Message message(int i) const;
+  // Who sent it; unknown unless the kernel was to tell.
+  Credentials sender(int i) const;
   int capacity() const { return static_cast<int>(headers_.size()); }
 
   // Bytes from one buffer to the next.
@@ -49,16 +55,25 @@ class ReceiveRing {
   // beginnings to the same few cache sets.
   static constexpr size_t kStrideSkew = 1600;
 
+  // Room for credentials and nothing else: the kernel closes file descriptors that a peer passes,
+  // rather than making them ours, where they find no room.
+  struct Control {
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred))> bytes;
+  };
+
   char* const base_;
   const size_t buffer_bytes_;
   std::vector<iovec> vectors_;
   std::vector<mmsghdr> headers_;
-  size_t used_ = 0;  // headers that the kernel has written to
+  std::vector<Control> controls_;
+  Senders senders_ = Senders::kIgnore;  // of the last Receive
+  size_t used_ = 0;                     // headers that the kernel has written to
 };
 
 // Owner thread of the shard. Applies the first `count` messages of the ring as one batch, and shows
-// them to `taps`.
-void ApplyBatch(const ReceiveRing& ring, int count, Source source, Shard* shard, LineTaps* taps);
+// them to `taps`. With `senders` each counts for whoever sent it.
+void ApplyBatch(const ReceiveRing& ring, int count, Source source, Shard* shard, LineTaps* taps,
+                SenderTable* senders = nullptr);
 
 }  // namespace tallyd
 

@@ -117,4 +117,10 @@ std::vector<const Ledger*> ShardSet::ledgers() const {
   return ledgers;
 }
 
+std::vector<SenderTable*> ShardSet::senders() {
+  std::vector<SenderTable*> senders;
+  for (const auto& thread : threads_) senders.push_back(&thread->senders());
+  return senders;
+}
+
 }  // namespace tallyd

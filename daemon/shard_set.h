@@ -45,6 +45,7 @@ class ShardSet {
   const ListenerSet::Threads& threads() const { return threads_; }
   std::vector<ShardMemory*> memories();
   std::vector<const Ledger*> ledgers() const;
+  std::vector<SenderTable*> senders();
 
  private:
   ShardSet() = default;

@@ -75,10 +75,11 @@ ShardThread::ShardThread(Shard* shard, const Options& options, ConnectionCounts*
       // to from anywhere, for which its locks stay on.
       loop_(1),
       heartbeat_(loop_),
+      senders_(shard),
       udp_ring_(std::move(udp_ring)),
       unix_ring_(std::move(unix_ring)),
       udp_(&loop_, &waits_, shard, &taps_, udp_ring_.get()),
-      connections_(&loop_, &waits_, shard, &taps_, unix_ring_.get(), counts,
+      connections_(&loop_, &waits_, shard, &taps_, unix_ring_.get(), counts, &senders_,
                    options.idle_timeout_ns) {}
 
 ShardThread::~ShardThread() {
@@ -91,9 +92,10 @@ absl::Status ShardThread::AddUdp(UniqueFd fd, int receive_buffer_bytes, Source s
   return udp_.Add(std::move(fd), receive_buffer_bytes, source);
 }
 
-void ShardThread::AddUnixgram(UniqueFd fd, Source source) {
-  unixgram_.push_back(std::make_unique<UnixgramListener>(&loop_, &waits_, shard_, &taps_,
-                                                         unix_ring_.get(), std::move(fd), source));
+void ShardThread::AddUnixgram(UniqueFd fd, Source source, bool tell_senders) {
+  SenderTable* const senders = tell_senders ? &senders_ : nullptr;
+  unixgram_.push_back(std::make_unique<UnixgramListener>(
+      &loop_, &waits_, shard_, &taps_, unix_ring_.get(), senders, std::move(fd), source));
 }
 
 absl::Status ShardThread::Start() {
@@ -144,6 +146,7 @@ void ShardThread::Beat() {
   shard_->Turn(now_ns);
   udp_.CountKernelDrops();
   connections_.Sweep(now_ns);
+  senders_.Beat(now_ns);
   taps_.OnBeat(now_ns);
   BeatLater();
 }

@@ -16,6 +16,7 @@
 #include "daemon/line_tap.h"
 #include "daemon/loop.h"
 #include "daemon/receive_ring.h"
+#include "daemon/senders.h"
 #include "daemon/stream_connection.h"
 #include "daemon/udp_listener.h"
 #include "daemon/unique_fd.h"
@@ -44,8 +45,11 @@ class ShardThread {
 
   // Before Start.
   absl::Status AddUdp(UniqueFd fd, int receive_buffer_bytes, Source source);
-  void AddUnixgram(UniqueFd fd, Source source);
+  // `tell_senders`: the socket has SO_PASSCRED.
+  void AddUnixgram(UniqueFd fd, Source source, bool tell_senders);
   absl::Status Start();
+  // Any thread, by the rules of the class.
+  SenderTable& senders() { return senders_; }
 
   // Any thread, after Start.
   void Assign(AcceptedConnection connection);
@@ -77,6 +81,7 @@ class ShardThread {
   Loop loop_;
   LoopTimer heartbeat_;
   LineTaps taps_;
+  SenderTable senders_;
   std::unique_ptr<ReceiveRing> udp_ring_;
   std::unique_ptr<ReceiveRing> unix_ring_;
   UdpListener udp_;

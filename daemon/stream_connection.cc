@@ -65,13 +65,14 @@ struct StreamConnections::Connection {
 
 StreamConnections::StreamConnections(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* taps,
                                      ReceiveRing* ring, ConnectionCounts* counts,
-                                     int64_t idle_timeout_ns)
+                                     SenderTable* senders, int64_t idle_timeout_ns)
     : loop_(loop),
       waits_(waits),
       shard_(shard),
       taps_(taps),
       ring_(ring),
       counts_(counts),
+      senders_(senders),
       idle_timeout_ns_(idle_timeout_ns),
       read_buffer_(kStreamReadBytes + kReadPadding) {}
 
@@ -79,6 +80,7 @@ StreamConnections::~StreamConnections() = default;
 
 void StreamConnections::Add(AcceptedConnection accepted) {
   const uint64_t id = next_id_++;
+  accepted.source.sender = senders_->Open(accepted.peer, MonotonicNs());
   auto connection = std::make_unique<Connection>(id, loop_, std::move(accepted));
   counts_->Opened(connection->source.listener);
   Wait(connection.get());
@@ -179,6 +181,7 @@ StreamConnections::Outcome StreamConnections::Close(Connection* connection, Clos
     shard_->EndBatch();
   }
   counts_->Closed(connection->source.listener, reason);
+  senders_->Close(connection->source.sender);
   connections_.erase(connection->id);
   return Outcome::kClosed;
 }

@@ -17,6 +17,7 @@
 #include "daemon/line_tap.h"
 #include "daemon/loop.h"
 #include "daemon/receive_ring.h"
+#include "daemon/senders.h"
 #include "daemon/unique_fd.h"
 
 namespace tallyd {
@@ -63,6 +64,7 @@ struct AcceptedConnection {
   ConnectionBudget::Token token;
   StreamKind kind = StreamKind::kTcp;
   Source source;
+  Credentials peer;
 };
 
 // All connections of one shard.
@@ -73,7 +75,7 @@ class StreamConnections {
   // `ring` takes seqpackets; null if there can be none. A frame or line that was begun and is not
   // complete after `idle_timeout_ns` ends its connection.
   StreamConnections(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* taps, ReceiveRing* ring,
-                    ConnectionCounts* counts, int64_t idle_timeout_ns);
+                    ConnectionCounts* counts, SenderTable* senders, int64_t idle_timeout_ns);
   ~StreamConnections();
   StreamConnections(const StreamConnections&) = delete;
   StreamConnections& operator=(const StreamConnections&) = delete;
@@ -108,6 +110,7 @@ class StreamConnections {
   LineTaps* const taps_;
   ReceiveRing* const ring_;
   ConnectionCounts* const counts_;
+  SenderTable* const senders_;
   const int64_t idle_timeout_ns_;
   std::vector<char> read_buffer_;  // of streams; a batch is applied before the next read
   CloseReason reason_of_end_ = CloseReason::kPeer;

@@ -11,6 +11,7 @@
 #include "daemon/clock.h"
 #include "daemon/exit_code.h"
 #include "daemon/log.h"
+#include "daemon/senders.h"
 
 namespace tallyd {
 namespace {
@@ -81,7 +82,8 @@ bool StreamListener::AcceptOne(bool* exhausted) {
   UniqueFd fd(
       ::accept4(listening_.native_handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (fd.valid()) {
-    assign_({std::move(fd), std::move(token), options_.kind, options_.source});
+    const Credentials peer = options_.tell_peers ? PeerOf(fd.get()) : Credentials();
+    assign_({std::move(fd), std::move(token), options_.kind, options_.source, peer});
     return true;
   }
   *exhausted = OutOfMeans(errno);

@@ -34,6 +34,7 @@ class StreamListener {
     std::string name;
     StreamKind kind = StreamKind::kTcp;
     Source source;
+    bool tell_peers = false;  // of UNIX sockets: whether to ask the kernel who connected
   };
 
   StreamListener(Loop* loop, UniqueFd listening, Options options, ConnectionBudget* budget,

@@ -12,11 +12,13 @@ constexpr int kMaxBatchesPerTurn = 16;
 }  // namespace
 
 UnixgramListener::UnixgramListener(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* taps,
-                                   ReceiveRing* ring, UniqueFd fd, Source source)
+                                   ReceiveRing* ring, SenderTable* senders, UniqueFd fd,
+                                   Source source)
     : waits_(waits),
       shard_(shard),
       taps_(taps),
       ring_(ring),
+      senders_(senders),
       socket_(*loop, fd.release()),
       source_(source) {}
 
@@ -31,19 +33,23 @@ void UnixgramListener::Turn() {
   // Read until nothing is left: a sender that waited for room has been let go by the last read, and
   // asking once more costs less than being woken again.
   for (int batch = 0; batch < kMaxBatchesPerTurn; ++batch) {
-    const int count = ring_->Receive(socket_.native_handle());
-    if (count <= 0) return Wait();
-    ApplyBatch(*ring_, count, source_, shard_, taps_);
+    if (TakeBatch() <= 0) return Wait();
   }
   Wait();  // is over at once, after everybody else had a turn
+}
+
+int UnixgramListener::TakeBatch() {
+  const auto tell =
+      senders_ == nullptr ? ReceiveRing::Senders::kIgnore : ReceiveRing::Senders::kTell;
+  const int count = ring_->Receive(socket_.native_handle(), tell);
+  if (count > 0) ApplyBatch(*ring_, count, source_, shard_, taps_, senders_);
+  return count;
 }
 
 void UnixgramListener::DrainAndClose(int64_t deadline_ns) {
   closed_ = true;
   ::shutdown(socket_.native_handle(), SHUT_RD);  // senders get an error; what is queued stays
-  int count = 0;
-  while (MonotonicNs() < deadline_ns && (count = ring_->Receive(socket_.native_handle())) > 0) {
-    ApplyBatch(*ring_, count, source_, shard_, taps_);
+  while (MonotonicNs() < deadline_ns && TakeBatch() > 0) {
   }
   socket_.close();
 }

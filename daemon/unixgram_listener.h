@@ -28,8 +28,9 @@ inline constexpr int kUnixMessages = 32;
 // outlives it.
 class UnixgramListener {
  public:
+  // `senders`: null, or the socket has SO_PASSCRED.
   UnixgramListener(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* taps, ReceiveRing* ring,
-                   UniqueFd fd, Source source);
+                   SenderTable* senders, UniqueFd fd, Source source);
   UnixgramListener(const UnixgramListener&) = delete;
   UnixgramListener& operator=(const UnixgramListener&) = delete;
 
@@ -41,11 +42,14 @@ class UnixgramListener {
  private:
   void Wait();
   void Turn();
+  // Takes in what is queued, up to a batch; how many datagrams there were, or -1.
+  int TakeBatch();
 
   WaitPool* const waits_;
   Shard* const shard_;
   LineTaps* const taps_;
   ReceiveRing* const ring_;
+  SenderTable* const senders_;
   LoopDescriptor socket_;
   const Source source_;
   bool closed_ = false;

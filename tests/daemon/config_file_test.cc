@@ -224,6 +224,7 @@ TEST(ExampleTest, TheExampleHasEveryKeyAndSaysTheDefaults) {
   EXPECT_EQ(example->tcp, standard.tcp);
   EXPECT_EQ(example->ListenerCount(), standard.ListenerCount());
   EXPECT_EQ(example->unixsocket_mode, standard.unixsocket_mode);
+  EXPECT_EQ(example->sender_identity, standard.sender_identity);
   EXPECT_EQ(example->read_buffer_bytes, standard.read_buffer_bytes);
   EXPECT_EQ(example->idle_timeout, standard.idle_timeout);
   EXPECT_EQ(example->mapping_config, standard.mapping_config);
