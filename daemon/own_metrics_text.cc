@@ -78,6 +78,7 @@ void AppendSummary(const TextEncoder& encoder, const FamilyView& family, std::st
   }
   encoder.Summary(family, labels,
                   {.quantiles = quantiles,
+                   .ranks = {},
                    .values = values,
                    .count = summary.sample_count,
                    .sum = summary.sample_sum},
