@@ -30,6 +30,7 @@ FamilyType TypeOf(SeriesKind kind) {
 }
 
 constexpr std::string_view kTotal = "_total";
+constexpr size_t kContinues = SIZE_MAX;  // a family that began on a page before
 
 std::string_view StemOf(std::string_view name) {
   const bool has =
@@ -48,9 +49,10 @@ class Merger::Impl {
         pages_(&table_),
         cells_(&table_, &shards_, book) {}
 
-  MergeStats Merge(int64_t now_ns) {
+  MergeStats Merge(int64_t now_ns, int64_t unix_s) {
     stats_ = MergeStats{};
     now_ns_ = now_ns;
+    if (last_unix_s_ == 0) last_unix_s_ = unix_s;
     book_->Sweep();
     for (size_t shard = 0; shard < shards_.size(); ++shard) {
       stats_.chunks_visited +=
@@ -62,6 +64,7 @@ class Merger::Impl {
     TurnSetWindow(now_ns);
     for (const SeriesId series : cells_.TurnSummaries(now_ns)) Change(series);
     merged_at_ns_ = now_ns;
+    last_unix_s_ = unix_s;
     PublishAllowance();
     return stats_;
   }
@@ -76,16 +79,25 @@ class Merger::Impl {
     snapshot->taken_at_ns = merged_at_ns_;
     snapshot->series = table_.series();
     const auto bit = static_cast<uint8_t>(1u << variant);
+    const PageEncoder& encoder = *encoders_[static_cast<size_t>(variant)];
     for (size_t i = 0; i < Snapshot::kSections; ++i) {
-      for (Page* page : pages_.section(i)) {
+      const std::vector<Page*>& pages = pages_.section(i);
+      snapshot->sections[i].resize(pages.size());
+      uint64_t elsewhere = 0;
+      for (size_t n = pages.size(); n-- > 0;) {  // the later ones first: see PageFrame
+        Page* const page = pages[n];
         std::shared_ptr<std::string>& rendered = page->rendered[static_cast<size_t>(variant)];
-        if ((page->current & bit) == 0 || rendered == nullptr) {
+        PageFrame& frame = page->frames[static_cast<size_t>(variant)];
+        const bool framed_otherwise = !frame.passes && frame.elsewhere != elsewhere;
+        if ((page->current & bit) == 0 || rendered == nullptr || framed_otherwise) {
           MakeRoomFor(&rendered);
-          RenderInto(*page, *encoders_[static_cast<size_t>(variant)], rendered.get());
+          frame.elsewhere = elsewhere;
+          RenderInto(*page, encoder, &frame, rendered.get());
           page->current |= bit;
         }
+        elsewhere = BytesBefore(frame, elsewhere);
         snapshot->bytes += rendered->size();
-        snapshot->sections[i].push_back(rendered);
+        snapshot->sections[i][n] = rendered;
       }
     }
     return snapshot;
@@ -96,12 +108,17 @@ class Merger::Impl {
     snapshot->taken_at_ns = merged_at_ns_;
     snapshot->series = table_.series();
     for (size_t i = 0; i < Snapshot::kSections; ++i) {
-      for (const Page* page : pages_.section(i)) {
+      const std::vector<Page*>& pages = pages_.section(i);
+      std::vector<PageBuffer>& section = snapshot->sections[i];
+      PageFrame frame;
+      for (size_t n = pages.size(); n-- > 0;) {  // the later ones first: see PageFrame
         auto rendered = std::make_shared<std::string>();
-        RenderInto(*page, encoder, rendered.get());
+        RenderInto(*pages[n], encoder, &frame, rendered.get());
+        frame = {.elsewhere = BytesBefore(frame, frame.elsewhere)};
         snapshot->bytes += rendered->size();
-        if (!rendered->empty()) snapshot->sections[i].push_back(std::move(rendered));
+        if (!rendered->empty()) section.push_back(std::move(rendered));
       }
+      std::reverse(section.begin(), section.end());
     }
     return snapshot;
   }
@@ -156,6 +173,8 @@ class Merger::Impl {
     table_.AddCell(view->series, cell);
     if (!created) return;
     ++stats_.series_added;
+    // It was not there in the pass before, or would have been met then.
+    table_.record(view->series).created_s = static_cast<uint32_t>(last_unix_s_);
     if (table_.family_of(view->series).size == 1) BeginFamily(view->series, rules.sequence());
     pages_.Insert(view->series);
     if (spec_.kind == SeriesKind::kSet) sets_.insert(view->series);
@@ -277,28 +296,57 @@ class Merger::Impl {
   }
 
   // A compressed page is made aside, so that what is kept has no room for the text.
-  void RenderInto(const Page& page, const PageEncoder& encoder, std::string* out) {
-    if (!encoder.compresses()) return RenderPage(page, encoder, out);
+  void RenderInto(const Page& page, const PageEncoder& encoder, PageFrame* frame,
+                  std::string* out) {
+    if (!encoder.compresses()) return RenderPage(page, encoder, frame, out);
     scratch_.clear();
-    RenderPage(page, encoder, &scratch_);
+    RenderPage(page, encoder, frame, &scratch_);
     out->assign(scratch_);
   }
 
-  void RenderPage(const Page& page, const PageEncoder& encoder, std::string* out) {
+  // Of the family that a page continues, the bytes on it and on those after it.
+  static uint64_t BytesBefore(const PageFrame& frame, uint64_t elsewhere) {
+    return frame.continued + (frame.passes ? elsewhere : 0);
+  }
+
+  // `frame` says what the last family of the page has elsewhere, and is told the rest.
+  void RenderPage(const Page& page, const PageEncoder& encoder, PageFrame* frame,
+                  std::string* out) {
+    const bool frames = encoder.frames_families();
     FamilyId current = kNoId;
     FamilyView family;
+    size_t begin = kContinues;  // where the current family begins
+    frame->continued = 0;
+    frame->passes = frames;
     for (size_t i = 0; i < page.series.size(); ++i) {
       PrefetchAhead(page, i);
       const SeriesId series = page.series[i];
       const SeriesRecord& record = table_.record(series);
       if (record.family != current) {
+        if (frames && current != kNoId) EndRun(encoder, begin, 0, frame, out);
         current = record.family;
         family = ViewOf(table_.family(current));
-        if (table_.family(current).first == series) encoder.Family(family, out);
+        begin = kContinues;
+        if (table_.family(current).first == series) {
+          begin = out->size();
+          frame->passes = false;
+          encoder.Family(family, out);
+        }
       }
       RenderSeries(encoder, family, series, record, out);
     }
+    if (frames) EndRun(encoder, begin, frame->elsewhere, frame, out);
     encoder.Finish(out);
+  }
+
+  // The last series of a family on this page, or on any, has been written.
+  static void EndRun(const PageEncoder& encoder, size_t begin, uint64_t elsewhere, PageFrame* frame,
+                     std::string* out) {
+    if (begin == kContinues) {
+      frame->continued = out->size();
+    } else {
+      encoder.EndFamily(begin, elsewhere, out);
+    }
   }
 
   // Series of one page lie anywhere in memory; their loads overlap if asked for in time.
@@ -329,26 +377,42 @@ class Merger::Impl {
     const std::string_view labels = table_.labels(record);
     switch (table_.family(record.family).kind) {
       case SeriesKind::kCounter:
-        return encoder.Counter(family, labels, cells_.Counter(series), out);
+        return RenderCounter(encoder, family, labels, series, record, out);
       case SeriesKind::kGauge:
         return encoder.Gauge(family, labels, cells_.Gauge(series), out);
       case SeriesKind::kSet:
         return encoder.Gauge(family, labels, cells_.SetSize(series, merged_at_ns_), out);
       case SeriesKind::kHistogram:
-        return RenderHistogram(encoder, family, labels, series, out);
+        return RenderHistogram(encoder, family, labels, series, record, out);
       case SeriesKind::kSummary:
-        return encoder.Summary(family, labels, cells_.Summary(series), out);
+        return RenderSummary(encoder, family, labels, series, record, out);
     }
+  }
+
+  void RenderCounter(const PageEncoder& encoder, const FamilyView& family, std::string_view labels,
+                     SeriesId series, const SeriesRecord& record, std::string* out) {
+    CounterValue value = cells_.Counter(series);
+    value.created_s = record.created_s;
+    encoder.Counter(family, labels, value, out);
   }
 
   // One whose native form cannot be had is left out this once: to a scraper a gap is less than a
   // histogram that goes down, which it takes for a restart.
   void RenderHistogram(const PageEncoder& encoder, const FamilyView& family,
-                       std::string_view labels, SeriesId series, std::string* out) {
+                       std::string_view labels, SeriesId series, const SeriesRecord& record,
+                       std::string* out) {
     const bool native = encoder.wants_native_histograms();
-    const HistogramValue value = cells_.Histogram(series, native);
+    HistogramValue value = cells_.Histogram(series, native);
     if (native && value.native == nullptr) return;
+    value.created_s = record.created_s;
     encoder.Histogram(family, labels, value, out);
+  }
+
+  void RenderSummary(const PageEncoder& encoder, const FamilyView& family, std::string_view labels,
+                     SeriesId series, const SeriesRecord& record, std::string* out) {
+    SummaryValue value = cells_.Summary(series);
+    value.created_s = record.created_s;
+    encoder.Summary(family, labels, value, out);
   }
 
   RuleBook* book_;
@@ -364,6 +428,7 @@ class Merger::Impl {
   absl::flat_hash_map<std::string, uint32_t> help_numbers_;
   int64_t now_ns_ = 0;
   int64_t merged_at_ns_ = 0;
+  int64_t last_unix_s_ = 0;  // of the pass before, 0 if it was not told
   MergeStats stats_;
   SeriesSpec spec_;      // scratch of Adopt
   std::string scratch_;  // of RenderInto
@@ -373,7 +438,7 @@ Merger::Merger(std::vector<ShardMemory*> shards, RuleBook* book, uint64_t max_se
     : impl_(std::make_unique<Impl>(std::move(shards), book, max_series)) {}
 Merger::~Merger() = default;
 
-MergeStats Merger::Merge(int64_t now_ns) { return impl_->Merge(now_ns); }
+MergeStats Merger::Merge(int64_t now_ns, int64_t unix_s) { return impl_->Merge(now_ns, unix_s); }
 int Merger::AddVariant(const PageEncoder* encoder) { return impl_->AddVariant(encoder); }
 std::shared_ptr<const Snapshot> Merger::Render(int variant) { return impl_->Render(variant); }
 std::shared_ptr<const Snapshot> Merger::RenderOnce(const PageEncoder& encoder) {

@@ -36,8 +36,9 @@ class Merger {
   Merger& operator=(const Merger&) = delete;
 
   // Merger thread. Reads what changed since the last pass in every shard. `now_ns` is the monotonic
-  // clock.
-  MergeStats Merge(int64_t now_ns);
+  // clock, `unix_s` the wall clock in whole seconds: a new series is dated by the pass before. With
+  // 0 it has no date.
+  MergeStats Merge(int64_t now_ns, int64_t unix_s = 0);
 
   // Merger thread. Registers a format; pages rendered for it are kept, as long as nothing in them
   // changes, from one Render to the next. The encoder outlives the merger. At most kMaxVariants.

@@ -20,6 +20,14 @@
 
 namespace tallyd {
 
+// How the bytes of a rendered page belong to families that stand on other pages too; of formats
+// that frame families (PageEncoder).
+struct PageFrame {
+  uint64_t continued = 0;  // bytes of the family that began on a page before
+  uint64_t elsewhere = 0;  // bytes on later pages that the last family was rendered with
+  bool passes = false;     // no family begins here
+};
+
 struct Page {
   static constexpr uint32_t kMaxLines = 1024;
   static constexpr size_t kMaxVariants = 8;
@@ -29,6 +37,7 @@ struct Page {
   uint8_t current = 0;  // bit v: rendered[v] shows what the cells show
   std::vector<SeriesId> series;
   std::array<std::shared_ptr<std::string>, kMaxVariants> rendered;  // constant once in a snapshot
+  std::array<PageFrame, kMaxVariants> frames;                       // of `rendered`
 };
 
 // Invariants: pages are not empty; over all pages of a section in order, the series' family names

@@ -30,6 +30,7 @@ struct FamilyView {
 struct CounterValue {
   uint64_t whole = 0;
   double rest = 0;
+  int64_t created_s = 0;  // see PageEncoder
 };
 
 // A histogram with classic bounds. Invariant: there is no count; it is the sum of `buckets`.
@@ -41,6 +42,7 @@ struct HistogramValue {
   // The same observations by exponential buckets, if the encoder wants them. Its count is not less
   // than that of `buckets`, and the same unless the cells were being written to.
   const NativeHistogram* native = nullptr;
+  int64_t created_s = 0;  // see PageEncoder
 };
 
 // A summary: quantiles over a window, count and sum since the beginning.
@@ -50,6 +52,7 @@ struct SummaryValue {
   std::span<const double> values;          // one for each; NaN where nothing is known
   uint64_t count = 0;
   double sum = 0;
+  int64_t created_s = 0;  // see PageEncoder
 };
 
 // Writes families and series into a page. Thread-compatible; the merger thread uses it.
@@ -57,6 +60,9 @@ struct SummaryValue {
 // `labels` are rendered and escaped as in the text formats, sorted by name, without braces:
 // `a="b",c="d"`, or empty. Each series call follows its family's `Family` call, though not
 // necessarily on the same page.
+//
+// `created_s` of a value is when the series was not there yet for the last time, in seconds of the
+// wall clock; 0 if that is not known. What it counts, it has counted since.
 class PageEncoder {
  public:
   virtual ~PageEncoder() = default;
@@ -71,6 +77,11 @@ class PageEncoder {
                        std::string* page) const = 0;
   // Whether histograms come with their native form, which costs to make.
   virtual bool wants_native_histograms() const { return false; }
+  // Whether the length of a family stands before its series. If so, EndFamily is called when the
+  // last series of a family that begins on this page is on it, or the page is full: `begin` is
+  // where `Family` began to write, `elsewhere` the number of bytes that follow on other pages.
+  virtual bool frames_families() const { return false; }
+  virtual void EndFamily(size_t /*begin*/, uint64_t /*elsewhere*/, std::string* /*page*/) const {}
   // Called once, when the page is complete: the place to compress it.
   virtual bool compresses() const = 0;
   virtual void Finish(std::string* page) const = 0;

@@ -42,13 +42,14 @@ struct Family {
   PageId last_page = kNoId;  // the page of its last series
 };
 
-// 24 bytes: there may be millions. Most series have one cell, which is kept here.
+// 28 bytes: there may be millions. Most series have one cell, which is kept here.
 struct SeriesRecord {
   FamilyId family = kNoId;
   PageId page = kNoId;
   uint32_t labels = 0;  // place in the label memory
   uint32_t labels_size = 0;
-  uint32_t slot = 0;  // the first cell
+  uint32_t created_s = 0;  // wall clock, when it was not there yet; 0 if not known
+  uint32_t slot = 0;       // the first cell
   uint16_t shard = 0;
   uint16_t cells = 0;  // how many; those after the first are in more_
 };

@@ -61,7 +61,7 @@ class ShardFeeder {
   void Turn() {
     for (auto& shard : shards_) shard->Turn(now_ns_);
   }
-  MergeStats Merge() { return merger_->Merge(now_ns_); }
+  MergeStats Merge(int64_t unix_s = 0) { return merger_->Merge(now_ns_, unix_s); }
 
   // The exposition, as text.
   std::string Text() {

@@ -1,0 +1,437 @@
+#include "core/expose/protobuf.h"
+
+#include <emmintrin.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace tallyd {
+namespace {
+
+// Field numbers of io.prometheus.client, and what they are called there.
+namespace family_field {
+constexpr int kName = 1;
+constexpr int kHelp = 2;
+constexpr int kType = 3;
+constexpr int kMetric = 4;
+}  // namespace family_field
+namespace metric_field {
+constexpr int kLabel = 1;
+constexpr int kGauge = 2;
+constexpr int kCounter = 3;
+constexpr int kSummary = 4;
+constexpr int kUntyped = 5;
+constexpr int kHistogram = 7;
+}  // namespace metric_field
+namespace label_field {
+constexpr int kName = 1;
+constexpr int kValue = 2;
+}  // namespace label_field
+constexpr int kValueField = 1;  // of Gauge, Counter and Untyped
+constexpr int kCounterCreated = 3;
+namespace summary_field {
+constexpr int kCount = 1;
+constexpr int kSum = 2;
+constexpr int kQuantile = 3;
+constexpr int kCreated = 4;
+}  // namespace summary_field
+namespace quantile_field {
+constexpr int kQuantile = 1;
+constexpr int kValue = 2;
+}  // namespace quantile_field
+namespace histogram_field {
+constexpr int kCount = 1;
+constexpr int kSum = 2;
+constexpr int kBucket = 3;
+constexpr int kSchema = 5;
+constexpr int kZeroThreshold = 6;
+constexpr int kZeroCount = 7;
+constexpr int kNegativeSpan = 9;
+constexpr int kNegativeDelta = 10;
+constexpr int kPositiveSpan = 12;
+constexpr int kPositiveDelta = 13;
+constexpr int kCreated = 15;
+}  // namespace histogram_field
+namespace bucket_field {
+constexpr int kCumulativeCount = 1;
+constexpr int kUpperBound = 2;
+}  // namespace bucket_field
+namespace span_field {
+constexpr int kOffset = 1;
+constexpr int kLength = 2;
+}  // namespace span_field
+constexpr int kTimestampSeconds = 1;  // of google.protobuf.Timestamp
+
+// Values of MetricType.
+constexpr uint64_t kTypeCounter = 0;
+constexpr uint64_t kTypeGauge = 1;
+constexpr uint64_t kTypeSummary = 2;
+constexpr uint64_t kTypeUntyped = 3;
+constexpr uint64_t kTypeHistogram = 4;
+
+enum WireType { kVarint = 0, kFixed64 = 1, kBytes = 2 };
+
+constexpr size_t kMaxVarint = 10;
+// A family's length is known when its last series is. Its room is filled up with bytes that say
+// nothing: five are what readers of delimited messages take.
+constexpr size_t kFrameBytes = 5;
+// A tag and a length, a varint or a double.
+constexpr size_t kMaxField = 1 + kMaxVarint;
+// What the copies of short texts may write beyond their end.
+constexpr size_t kBlock = 16;
+
+char* Extend(std::string* page, size_t size) {
+  const size_t old_size = page->size();
+  page->resize(old_size + size);
+  return page->data() + old_size;
+}
+
+void EndAt(const char* end, std::string* page) {
+  page->resize(static_cast<size_t>(end - page->data()));
+}
+
+char* PutVarint(char* out, uint64_t value) {
+  while (value >= 0x80) {
+    *out++ = static_cast<char>(value | 0x80);
+    value >>= 7;
+  }
+  *out++ = static_cast<char>(value);
+  return out;
+}
+
+// All our field numbers fit a tag of one byte.
+char* PutTag(char* out, int field, WireType type) {
+  *out = static_cast<char>(field << 3 | type);
+  return out + 1;
+}
+
+char* PutUint(char* out, int field, uint64_t value) {
+  return PutVarint(PutTag(out, field, kVarint), value);
+}
+
+// Small numbers of either sign are short this way; protobuf calls it sint.
+uint64_t ZigZag(int64_t value) {
+  return static_cast<uint64_t>(value) << 1 ^ static_cast<uint64_t>(value >> 63);
+}
+
+char* PutSint(char* out, int field, int64_t value) { return PutUint(out, field, ZigZag(value)); }
+
+char* PutDouble(char* out, int field, double value) {
+  static_assert(std::endian::native == std::endian::little);
+  out = PutTag(out, field, kFixed64);
+  std::memcpy(out, &value, sizeof(value));
+  return out + sizeof(value);
+}
+
+char* PutText(char* out, std::string_view text) {
+  std::memcpy(out, text.data(), text.size());
+  return out + text.size();
+}
+
+char* PutString(char* out, int field, std::string_view text) {
+  return PutText(PutVarint(PutTag(out, field, kBytes), text.size()), text);
+}
+
+size_t VarintSize(uint64_t value) {
+  return (static_cast<size_t>(std::bit_width(value | 1)) + 6) / 7;
+}
+
+// A message within a message. Its length stands before it and is known after it: the content is
+// written where it belongs if the length takes `guess` bytes, and moved if not.
+class Nested {
+ public:
+  Nested(char* out, int field, size_t guess) : length_(PutTag(out, field, kBytes)), guess_(guess) {}
+  char* content() const { return length_ + guess_; }
+  // Returns the end of the whole.
+  char* End(char* end) const {
+    const auto size = static_cast<size_t>(end - content());
+    const size_t needed = VarintSize(size);
+    if (needed != guess_) std::memmove(length_ + needed, content(), size);
+    PutVarint(length_, size);
+    return length_ + needed + size;
+  }
+
+ private:
+  char* length_;
+  size_t guess_;
+};
+constexpr size_t kMaxNested = 1 + kMaxVarint;
+
+// Appends the labels of a series, which come as in the text formats: `a="b",c="d"`.
+class LabelWriter {
+ public:
+  LabelWriter(std::string_view labels, char* out)
+      : begin_(labels.data()), end_(labels.data() + labels.size()), out_(out) {}
+
+  // What the labels may take: each of them brings four characters of its own and takes two tags and
+  // two lengths more at most, but for texts of more than 127 bytes, whose length takes more.
+  static size_t Bound(std::string_view labels) { return 3 * labels.size() + kBlock; }
+
+  char* Write() {
+    const auto size = static_cast<size_t>(end_ - begin_);
+    if (size > 0 && std::memchr(begin_, '\\', size) == nullptr) {
+      WritePlain();
+    } else {
+      WriteEscaped();
+    }
+    return out_;
+  }
+
+ private:
+  // Without backslashes every other quote ends a value.
+  void WritePlain() {
+    const char* name = begin_;
+    const char* value = nullptr;
+    const auto on_quote = [&](const char* quote) {
+      if (value == nullptr) {
+        value = quote + 1;
+        return;
+      }
+      Put({name, static_cast<size_t>(value - 2 - name)},
+          {value, static_cast<size_t>(quote - value)}, end_);
+      name = quote + 2;
+      value = nullptr;
+    };
+    const char* at = begin_;
+    for (; end_ - at >= static_cast<ptrdiff_t>(kBlock); at += kBlock) {
+      const __m128i block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+      auto quotes =
+          static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(block, _mm_set1_epi8('"'))));
+      for (; quotes != 0; quotes &= quotes - 1) on_quote(at + std::countr_zero(quotes));
+    }
+    for (; at < end_; ++at) {
+      if (*at == '"') on_quote(at);
+    }
+  }
+
+  void WriteEscaped() {
+    std::string unescaped;
+    for (const char* at = begin_; at < end_;) {
+      const char* const name = at;
+      while (*at != '=') ++at;
+      const std::string_view name_text(name, static_cast<size_t>(at - name));
+      at += 2;  // the quote too
+      unescaped.clear();
+      for (; *at != '"'; ++at) {
+        const bool escapes = *at == '\\';
+        if (escapes) ++at;
+        unescaped.push_back(escapes && *at == 'n' ? '\n' : *at);
+      }
+      at += 2;  // the comma too
+      Put(name_text, unescaped, unescaped.data() + unescaped.size());
+    }
+  }
+
+  // `value` can be read up to `value_end`.
+  void Put(std::string_view name, std::string_view value, const char* value_end) {
+    const size_t size =
+        2 + VarintSize(name.size()) + name.size() + VarintSize(value.size()) + value.size();
+    out_ = PutVarint(PutTag(out_, metric_field::kLabel, kBytes), size);
+    out_ = PutVarint(PutTag(out_, label_field::kName, kBytes), name.size());
+    PutShort(name, end_);
+    out_ = PutVarint(PutTag(out_, label_field::kValue, kBytes), value.size());
+    PutShort(value, value_end);
+  }
+
+  // A block at once where there is one to read.
+  void PutShort(std::string_view text, const char* end) {
+    if (text.size() <= kBlock && end - text.data() >= static_cast<ptrdiff_t>(kBlock)) {
+      std::memcpy(out_, text.data(), kBlock);
+      out_ += text.size();
+    } else {
+      out_ = PutText(out_, text);
+    }
+  }
+
+  const char* begin_;
+  const char* end_;
+  char* out_;
+};
+
+// A Metric message: its labels, then what `put_value` appends.
+template <typename PutValue>
+void AppendMetric(std::string_view labels, size_t value_bound, std::string* page,
+                  PutValue put_value) {
+  constexpr size_t kLongLabels = 80;  // with these and the smallest value a length takes two bytes
+  char* const out = Extend(page, kMaxNested + LabelWriter::Bound(labels) + value_bound + kBlock);
+  const size_t guess = labels.size() + value_bound > kLongLabels + kMaxField ? 2 : 1;
+  const Nested metric(out, family_field::kMetric, guess);
+  char* end = LabelWriter(labels, metric.content()).Write();
+  end = put_value(end);
+  EndAt(metric.End(end), page);
+}
+
+char* PutCreated(char* out, int field, int64_t created_s) {
+  if (created_s <= 0) return out;
+  const Nested timestamp(out, field, 1);
+  return timestamp.End(
+      PutUint(timestamp.content(), kTimestampSeconds, static_cast<uint64_t>(created_s)));
+}
+constexpr size_t kMaxCreated = kMaxNested + kMaxField;
+
+// A message of one double, and for counters the time.
+constexpr size_t kMaxSimpleValue = 2 + kMaxField + kMaxCreated;
+
+uint64_t TypeOf(FamilyType type) {
+  switch (type) {
+    case FamilyType::kCounter:
+      return kTypeCounter;
+    case FamilyType::kGauge:
+      return kTypeGauge;
+    case FamilyType::kHistogram:
+      return kTypeHistogram;
+    case FamilyType::kSummary:
+      return kTypeSummary;
+  }
+  return kTypeUntyped;
+}
+
+void BeginFamily(std::string_view name, std::string_view help, uint64_t type, std::string* page) {
+  char* out = Extend(page, kFrameBytes + 3 * kMaxField + name.size() + help.size());
+  out += kFrameBytes;
+  out = PutString(out, family_field::kName, name);
+  if (!help.empty()) out = PutString(out, family_field::kHelp, help);
+  out = PutUint(out, family_field::kType, type);
+  EndAt(out, page);
+}
+
+size_t SpansBound(const NativeBuckets& buckets) {
+  return buckets.spans.size() * (2 + 2 * kMaxField) + kMaxNested +
+         buckets.deltas.size() * kMaxVarint;
+}
+
+char* PutNativeBuckets(char* out, int span_field_number, int delta_field,
+                       const NativeBuckets& buckets) {
+  for (const BucketSpan& span : buckets.spans) {
+    const Nested nested(out, span_field_number, 1);
+    char* end = PutSint(nested.content(), span_field::kOffset, span.offset);
+    end = PutUint(end, span_field::kLength, span.length);
+    out = nested.End(end);
+  }
+  if (buckets.deltas.empty()) return out;
+  constexpr size_t kOneByteEach = 127;
+  const Nested packed(out, delta_field, buckets.deltas.size() > kOneByteEach ? 2 : 1);
+  char* end = packed.content();
+  for (const int64_t delta : buckets.deltas) end = PutVarint(end, ZigZag(delta));
+  return packed.End(end);
+}
+
+char* PutNative(char* out, const NativeHistogram& native) {
+  using namespace histogram_field;  // NOLINT(google-build-using-namespace): names of this file
+  out = PutSint(out, kSchema, native.schema);
+  out = PutDouble(out, kZeroThreshold, native.zero_threshold);
+  out = PutUint(out, kZeroCount, native.zero_count);
+  out = PutNativeBuckets(out, kNegativeSpan, kNegativeDelta, native.negative);
+  return PutNativeBuckets(out, kPositiveSpan, kPositiveDelta, native.positive);
+}
+
+size_t NativeBound(const NativeHistogram& native) {
+  return 3 * kMaxField + SpansBound(native.negative) + SpansBound(native.positive);
+}
+
+// Cumulative, without +Inf, which is the count.
+char* PutClassic(char* out, const HistogramValue& value, uint64_t count) {
+  uint64_t below = 0;
+  for (size_t i = 0; i < value.bounds.size(); ++i) {
+    below += value.buckets[i];
+    const Nested bucket(out, histogram_field::kBucket, 1);
+    char* end = PutUint(bucket.content(), bucket_field::kCumulativeCount, std::min(below, count));
+    out = bucket.End(PutDouble(end, bucket_field::kUpperBound, value.bounds[i]));
+  }
+  return out;
+}
+
+constexpr size_t kMaxBucket = 2 + 2 * kMaxField;
+
+uint64_t CountOf(const HistogramValue& value) {
+  uint64_t count = 0;
+  for (const uint64_t bucket : value.buckets) count += bucket;
+  return count;
+}
+
+}  // namespace
+
+void ProtobufEncoder::Family(const FamilyView& family, std::string* page) const {
+  BeginFamily(family.name, family.help, TypeOf(family.type), page);
+}
+
+void ProtobufEncoder::BeginUntypedFamily(std::string_view name, std::string_view help,
+                                         std::string* page) {
+  BeginFamily(name, help, kTypeUntyped, page);
+}
+
+void ProtobufEncoder::EndFamily(size_t begin, uint64_t elsewhere, std::string* page) const {
+  uint64_t length = page->size() - begin - kFrameBytes + elsewhere;
+  char* out = page->data() + begin;
+  for (size_t i = 1; i < kFrameBytes; ++i, length >>= 7) {
+    *out++ = static_cast<char>(length | 0x80);
+  }
+  *out = static_cast<char>(length);
+}
+
+void ProtobufEncoder::Counter(const FamilyView&, std::string_view labels, const CounterValue& value,
+                              std::string* page) const {
+  AppendMetric(labels, kMaxSimpleValue, page, [&](char* out) {
+    const Nested counter(out, metric_field::kCounter, 1);
+    char* end =
+        PutDouble(counter.content(), kValueField, static_cast<double>(value.whole) + value.rest);
+    return counter.End(PutCreated(end, kCounterCreated, value.created_s));
+  });
+}
+
+void ProtobufEncoder::Gauge(const FamilyView&, std::string_view labels, double value,
+                            std::string* page) const {
+  AppendMetric(labels, kMaxSimpleValue, page, [&](char* out) {
+    const Nested gauge(out, metric_field::kGauge, 1);
+    return gauge.End(PutDouble(gauge.content(), kValueField, value));
+  });
+}
+
+void ProtobufEncoder::Untyped(std::string_view labels, double value, std::string* page) {
+  AppendMetric(labels, kMaxSimpleValue, page, [&](char* out) {
+    const Nested untyped(out, metric_field::kUntyped, 1);
+    return untyped.End(PutDouble(untyped.content(), kValueField, value));
+  });
+}
+
+void ProtobufEncoder::Histogram(const FamilyView&, std::string_view labels,
+                                const HistogramValue& value, std::string* page) const {
+  const NativeHistogram* const native = form_ == HistogramForm::kClassic ? nullptr : value.native;
+  const bool classic = native == nullptr || form_ == HistogramForm::kBoth;
+  const size_t bound = kMaxNested + 2 * kMaxField + kMaxCreated +
+                       (classic ? value.bounds.size() * kMaxBucket : 0) +
+                       (native != nullptr ? NativeBound(*native) : 0);
+  AppendMetric(labels, bound, page, [&](char* out) {
+    const uint64_t count = native != nullptr ? native->count : CountOf(value);
+    const Nested histogram(out, metric_field::kHistogram, classic ? 2 : 1);
+    char* end = PutUint(histogram.content(), histogram_field::kCount, count);
+    end = PutDouble(end, histogram_field::kSum, value.sum);
+    if (classic) end = PutClassic(end, value, count);
+    if (native != nullptr) end = PutNative(end, *native);
+    return histogram.End(PutCreated(end, histogram_field::kCreated, value.created_s));
+  });
+}
+
+void ProtobufEncoder::Summary(const FamilyView&, std::string_view labels, const SummaryValue& value,
+                              std::string* page) const {
+  constexpr size_t kMaxQuantile = 2 + 2 * kMaxField;
+  const size_t bound = kMaxNested + 2 * kMaxField + kMaxCreated + value.ranks.size() * kMaxQuantile;
+  AppendMetric(labels, bound, page, [&](char* out) {
+    const Nested summary(out, metric_field::kSummary, 1);
+    char* end = PutUint(summary.content(), summary_field::kCount, value.count);
+    end = PutDouble(end, summary_field::kSum, value.sum);
+    for (size_t i = 0; i < value.ranks.size(); ++i) {
+      const Nested quantile(end, summary_field::kQuantile, 1);
+      end = PutDouble(quantile.content(), quantile_field::kQuantile, value.ranks[i]);
+      end = quantile.End(PutDouble(end, quantile_field::kValue, value.values[i]));
+    }
+    return summary.End(PutCreated(end, summary_field::kCreated, value.created_s));
+  });
+}
+
+void ProtobufEncoder::Finish(std::string* page) const {
+  if (coding_ == ContentCoding::kGzip && !page->empty()) *page = GzipMember(*page);
+}
+
+}  // namespace tallyd
