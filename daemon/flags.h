@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "daemon/nearest_name.h"
 
 namespace tallyd {
 
@@ -41,11 +42,6 @@ struct FlagSpec {
 const std::vector<FlagSpec>& AllFlags();
 // Null if there is none of this name.
 const FlagSpec* FindFlag(std::string_view name);
-// The name of `known` that `name` was probably meant to be, or "".
-std::string NearestName(std::string_view name, const std::vector<std::string>& known);
-// "; did you mean NEAREST?" with `prefix` before the name; "" if nothing is near.
-std::string DidYouMean(std::string_view name, const std::vector<std::string>& known,
-                       const std::string& prefix);
 
 // What a flag was given, and where: "--merge.interval", "tallyd.yaml:12: merge.interval".
 struct FlagValue {

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -69,6 +70,7 @@ struct AlertTest {
 
 struct DeclaredAlert {
   int line = 0;
+  std::vector<KeyLine> key_lines;
   std::string name;  // CamelCase
   std::string expr;
   int64_t for_ms = 0;
@@ -89,16 +91,18 @@ struct RecordingRule {
 
 struct DeclaredMetric {
   int line = 0;
-  std::string name;  // as exposed
+  std::vector<KeyLine> key_lines;  // for messages; keys that are not here stand at `line`
+  std::string name;                // as exposed
   DeclaredType type = DeclaredType::kCounter;
-  std::string unit;  // a base unit, which is the name's suffix (before "_total"); empty: none
+  // A base unit, which is the name's suffix (before "_total"); empty: the name ends with none.
+  std::string unit;
   std::string help;
   std::vector<DeclaredLabel> labels;  // sorted by name
   // StatsD names, or globs of the mapping language, that feed it; empty: its own name.
   std::vector<std::string> sources;
   double scale = 1;             // of what is sent, to base units; timers come in ms and need none
-  std::vector<double> buckets;  // of a histogram; ascending, finite, distinct
-  std::vector<Quantile> quantiles;  // of a summary
+  std::vector<double> buckets;  // of a histogram; ascending, finite, distinct, never empty
+  std::vector<Quantile> quantiles;  // of a summary; never empty
   int64_t ttl_ms = 0;
   bool non_negative = false;   // a gauge whose changes stop at 0
   bool single_sender = false;  // a gauge that one sender alone may report; a second one is told
@@ -107,15 +111,19 @@ struct DeclaredMetric {
   std::string runbook;  // link
   DeclaredPanel panel;
 
-  // Series that there are from the start; 0 if a label cannot be enumerated.
+  // Series that there are from the start; 0 if a label cannot be enumerated, and of gauges that are
+  // observed: nobody has read them yet. Saturates.
   size_t EnumerableSeries() const;
   // The most series there can be with all labels inside their bounds; saturates.
   size_t MaxSeries() const;
+  // `sources`, or the name where there are none. Of observed gauges, none: they are not sent.
+  std::vector<std::string> SourcesOrName() const;
 };
 
 // One file. A value; checked once ReadCatalog has returned it.
 struct Catalog {
-  std::string file;     // for messages
+  std::string file;  // for messages
+  std::vector<KeyLine> key_lines;
   std::string service;  // [a-z][a-z0-9_]*
   std::string description;
   CatalogMode mode = CatalogMode::kWarn;
@@ -128,6 +136,15 @@ struct Catalog {
   std::vector<RecordingRule> recording_rules;
   std::vector<DeclaredAlert> alerts;
 };
+
+std::string_view Name(DeclaredType type);
+std::string_view Name(CatalogMode mode);
+
+// What samples must be to feed a metric of this type.
+MatchedType MatchedTypeOf(DeclaredType type);
+
+// What the name says the unit is: the base unit that it ends with, before "_total"; or "".
+std::string_view UnitOfName(std::string_view metric_name);
 
 }  // namespace tallyd
 

@@ -31,12 +31,6 @@ bool IsGlobSegment(std::string_view segment) {
          std::all_of(segment.begin(), segment.end(), [](char c) { return IsWord(c) || c == '-'; });
 }
 
-bool IsGlob(std::string_view match) {
-  if (match.empty() || IsDigit(match[0])) return false;
-  const SegmentTree::Segments segments = SplitSegments(match, ~size_t{0});
-  return std::all_of(segments.begin(), segments.end(), IsGlobSegment);
-}
-
 // Bytes of a reference "$1", "${1}", with one brace or none: 0 if `text` does not begin with one.
 size_t ReferenceSize(std::string_view text) {
   if (text[0] != '$') return 0;
@@ -233,6 +227,12 @@ void CheckMapping(const MappingConfig& config, Complaints* complaints) {
   Checker checker(complaints);
   checker.CheckDefaults(config.defaults);
   for (const MappingRule& rule : config.rules) checker.CheckRule(rule);
+}
+
+bool IsGlob(std::string_view match) {
+  if (match.empty() || IsDigit(match[0])) return false;
+  const SegmentTree::Segments segments = SplitSegments(match, ~size_t{0});
+  return std::all_of(segments.begin(), segments.end(), IsGlobSegment);
 }
 
 int LineOf(const MappingRule& rule, std::string_view key) {

@@ -17,6 +17,9 @@ void NormalizeOptions(MappingRule* rule);
 // Checks all but the patterns of regex rules, which compiling them does.
 void CheckMapping(const MappingConfig& config, Complaints* complaints);
 
+// Segments joined by dots, each a lone star or letters, digits, "_" and "-"; the first is no digit.
+bool IsGlob(std::string_view match);
+
 // The line where a key of a rule stands.
 int LineOf(const MappingRule& rule, std::string_view key);
 
