@@ -290,6 +290,8 @@ class Checker {
       return;
     }
     const std::string_view base = BaseOf(LastWord(bare));
+    // Of a rate it is what the rate is by, in which case one second is a base unit.
+    if (EndsWith(bare, "_per_second")) return;
     if (unit.empty() && !base.empty()) {
       Complain("name", absl::StrCat("ends in ", View(LastWord(bare)),
                                     ", which is no base unit; measure in ", View(base),

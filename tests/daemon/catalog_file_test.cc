@@ -342,8 +342,8 @@ TEST(CatalogFileTest, NamesSayTypeAndUnit) {
     EXPECT_THAT(RefusalOfName(name, "gauge"), HasSubstr("which is no base unit")) << name;
   }
   EXPECT_THAT(RefusalOfName("x_ms_total", "counter"), HasSubstr("ends in ms, which is no base"));
-  for (const std::string_view name :
-       {"x_seconds", "x_bytes", "x_ratio", "x_celsius", "x_depth_min", "ms", "x_items"}) {
+  for (const std::string_view name : {"x_seconds", "x_bytes", "x_ratio", "x_celsius", "x_depth_min",
+                                      "ms", "x_items", "x_items_per_second"}) {
     EXPECT_EQ(RefusalOfName(name, "gauge"), "ok") << name;
   }
   for (const std::string_view name : {"a.b", "5xx", "a:b", "\"\"", "\"a b\"", "a-b"}) {
