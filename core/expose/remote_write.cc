@@ -32,7 +32,7 @@ constexpr std::string_view kNoMark;  // the series stands alone
 // Stands before each entry in a page.
 struct RecordHeader {
   uint64_t hash;
-  int64_t start_ms;
+  uint32_t start_s;
   uint32_t entry_bytes;
   uint32_t labels_bytes;
   FamilyType type;
@@ -100,13 +100,14 @@ void PutNativeField(const NativeHistogram& native, double sum, int64_t timestamp
   PutBytesField(4, body, out);
 }
 
-void AppendRecord(FamilyType type, bool is_native, std::string_view labels, std::string_view value,
-                  std::string* page) {
+void AppendRecord(FamilyType type, bool is_native, int64_t start_s, std::string_view labels,
+                  std::string_view value, std::string* page) {
   const size_t body_bytes = labels.size() + value.size();
   // Zeroed as a whole, so that its padding does not show what was in memory before.
   RecordHeader header;
   std::memset(&header, 0, sizeof(header));
   header.hash = XXH3_64bits(labels.data(), labels.size());
+  header.start_s = static_cast<uint32_t>(start_s);
   header.entry_bytes = static_cast<uint32_t>(1 + VarintBytes(body_bytes) + body_bytes);
   header.labels_bytes = static_cast<uint32_t>(labels.size());
   header.type = type;
@@ -154,7 +155,7 @@ bool WriteRecordReader::Next(WriteRecord* record) {
   record->hash = header.hash;
   record->type = header.type;
   record->is_native = header.is_native;
-  record->start_ms = header.start_ms;
+  record->start_ms = int64_t{header.start_s} * 1000;
   record->entry = TakeBytes(header.entry_bytes, &rest_);
   std::string_view body = record->entry.substr(1);
   TakeVarint(&body);
@@ -192,7 +193,7 @@ void AppendStaleRecord(std::string_view write_labels, FamilyType type, int64_t t
                        std::string* page) {
   std::string value;
   PutSampleField(kStaleMarkerBits, timestamp_ms, &value);
-  AppendRecord(type, /*is_native=*/false, write_labels, value, page);
+  AppendRecord(type, /*is_native=*/false, /*start_s=*/0, write_labels, value, page);
 }
 
 RemoteWriteEncoder::RemoteWriteEncoder(Options options) : options_(std::move(options)) {
@@ -249,7 +250,7 @@ void RemoteWriteEncoder::PutRecord(FamilyType type, bool is_native, std::string_
   labels_.append(parts_.middle);
   if (!mark_value.empty()) PutLabel(mark, mark_value, &labels_);
   labels_.append(parts_.after);
-  AppendRecord(type, is_native, labels_, value_, page);
+  AppendRecord(type, is_native, created_s_, labels_, value_, page);
 }
 
 void RemoteWriteEncoder::PutSample(FamilyType type, std::string_view name, std::string_view suffix,
@@ -263,6 +264,7 @@ void RemoteWriteEncoder::PutSample(FamilyType type, std::string_view name, std::
 void RemoteWriteEncoder::Counter(const FamilyView& family, std::string_view labels,
                                  const CounterValue& value, std::string* page) const {
   Split(labels, kNoMark);
+  created_s_ = value.created_s;
   PutSample(family.type, family.name, "", kNoMark, "",
             static_cast<double>(value.whole) + value.rest, page);
 }
@@ -270,11 +272,13 @@ void RemoteWriteEncoder::Counter(const FamilyView& family, std::string_view labe
 void RemoteWriteEncoder::Gauge(const FamilyView& family, std::string_view labels, double value,
                                std::string* page) const {
   Split(labels, kNoMark);
+  created_s_ = 0;
   PutSample(family.type, family.name, "", kNoMark, "", value, page);
 }
 
 void RemoteWriteEncoder::Histogram(const FamilyView& family, std::string_view labels,
                                    const HistogramValue& value, std::string* page) const {
+  created_s_ = value.created_s;
   const bool native = options_.native_histograms && value.native != nullptr;
   if (native) {
     Split(labels, kNoMark);
@@ -303,9 +307,11 @@ void RemoteWriteEncoder::Summary(const FamilyView& family, std::string_view labe
                                  const SummaryValue& value, std::string* page) const {
   constexpr std::string_view kQuantile = "quantile";
   Split(labels, kQuantile);
+  created_s_ = 0;  // quantiles are of a window
   for (size_t i = 0; i < value.quantiles.size(); ++i) {
     PutSample(family.type, family.name, "", kQuantile, value.quantiles[i], value.values[i], page);
   }
+  created_s_ = value.created_s;
   PutSample(family.type, family.name, "_sum", kQuantile, "", value.sum, page);
   PutSample(family.type, family.name, "_count", kQuantile, "", static_cast<double>(value.count),
             page);

@@ -117,6 +117,7 @@ class RemoteWriteEncoder : public PageEncoder {
   const Options options_;
   std::vector<ExternalLabel> external_;  // sorted by name
   mutable LabelParts parts_;
+  mutable int64_t created_s_ = 0;  // of the series in hand
   mutable std::string labels_;
   mutable std::string value_;
   mutable std::string text_;  // an unescaped label value

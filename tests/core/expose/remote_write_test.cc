@@ -384,14 +384,13 @@ TEST_F(HistogramTest, Version2SaysWhenASeriesBegan) {
   std::string page;
   const RemoteWriteEncoder encoder(options);
   encoder.Gauge(kDepth, "", 1, &page);
+  encoder.Counter(kRequests, "", {.whole = 1, .created_s = 1'790'000'001}, &page);
+  value_.created_s = 1'790'000'002;
   encoder.Histogram(kTook, "", value_, &page);
-  std::vector<WriteRecord> records = RecordsOf(page);
-  for (WriteRecord& record : records) record.start_ms = kTime - 5;
-  v2::Request request;
-  ASSERT_TRUE(request.ParseFromString(
-      Uncompressed(WriteRequestBuilder().Build(WriteProtocol::k2, records))));
-  EXPECT_EQ(request.timeseries(0).samples(0).start_timestamp(), kTime - 5);
-  EXPECT_EQ(request.timeseries(1).histograms(0).start_timestamp(), kTime - 5);
+  const v2::Request request = Decode2(page);
+  EXPECT_EQ(request.timeseries(0).samples(0).start_timestamp(), 0);
+  EXPECT_EQ(request.timeseries(1).samples(0).start_timestamp(), 1'790'000'001'000);
+  EXPECT_EQ(request.timeseries(2).histograms(0).start_timestamp(), 1'790'000'002'000);
 }
 
 TEST_F(HistogramTest, CountsWhatAReceiverShallWrite) {
