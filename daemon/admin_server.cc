@@ -157,6 +157,8 @@ class AdminServer::Impl : public std::enable_shared_from_this<AdminServer::Impl>
   void OnConnection(LocalSocket socket);
   void Route(const std::shared_ptr<Session>& session, const AdminRequest& request);
   void Explain(const std::shared_ptr<Session>& session, const AdminRequest& request);
+  void Top(const std::shared_ptr<Session>& session, const AdminRequest& request);
+  void Work(const std::weak_ptr<Session>& asking, const std::string& type, Job job);
   void StartCapture(const std::shared_ptr<Session>& session, const AdminRequest& request);
 
   Loop* const loop_;
@@ -455,6 +457,10 @@ void AdminServer::Impl::Route(const std::shared_ptr<Session>& session,
     if (get || request.method == http::verb::post) return StartCapture(session, request);
     return session->Refuse(http::status::method_not_allowed, "Allowed here: GET, POST.");
   }
+  if (request.path == "/top") {
+    if (get) return Top(session, request);
+    return session->Refuse(http::status::method_not_allowed, "Allowed here: GET.");
+  }
   session->Refuse(http::status::not_found, "There is nothing here.");
 }
 
@@ -476,8 +482,28 @@ void AdminServer::Impl::Explain(const std::shared_ptr<Session>& session,
   }
   Job job = hooks_.explain(*line, read_as, as_json);
   const std::string type = as_json ? "application/json" : "text/plain; charset=utf-8";
-  // The session is the loop's, so only that looks whether it is still there.
+  Work(session, type, std::move(job));
+}
+
+void AdminServer::Impl::Top(const std::shared_ptr<Session>& session, const AdminRequest& request) {
+  TopQuestion question;
+  if (!request.Number("families", TopQuestion::kMostRows, &question.families) ||
+      !request.Number("senders", TopQuestion::kMostRows, &question.senders)) {
+    return session->Refuse(http::status::bad_request, absl::StrCat("families and senders are 1 to ",
+                                                                   TopQuestion::kMostRows, "."));
+  }
   const std::weak_ptr<Session> asking = session;
+  hooks_.top(question, [loop = loop_, weak = weak_from_this(), asking](Job job) {
+    boost::asio::post(*loop, [weak, asking, job = std::move(job)]() mutable {
+      const std::shared_ptr<Impl> self = weak.lock();
+      if (self != nullptr) self->Work(asking, "application/json", std::move(job));
+    });
+  });
+}
+
+// The session is the loop's, so only that looks whether it is still there.
+void AdminServer::Impl::Work(const std::weak_ptr<Session>& asking, const std::string& type,
+                             Job job) {
   boost::asio::post(worker_, [loop = loop_, asking, type, job = std::move(job)] {
     boost::asio::post(*loop, [asking, type, text = job()] {
       if (const auto waiting = asking.lock()) waiting->AnswerWith(type, text);

@@ -18,6 +18,7 @@
 #include "core/wire/sample.h"
 #include "daemon/capture_ring.h"
 #include "daemon/loop.h"
+#include "daemon/top_report.h"
 
 namespace tallyd {
 
@@ -25,6 +26,7 @@ namespace tallyd {
 //
 //   GET /explain?line=...[&dialect=statsd|dogstatsd][&format=json|text]
 //   GET or POST /capture[?seconds=N][&bytes=N]
+//   GET /top[?families=N][&senders=N]
 //
 // The second streams lines as they come in, each with LF, and ends with one that begins with "# "
 // and says what was left out; a client that shuts its side down ends it earlier. Bounds: time and
@@ -52,6 +54,8 @@ class AdminServer {
     std::function<Job(const std::string& line_untrusted, std::optional<Dialect> dialect,
                       bool as_json)>
         explain;
+    // Calls `done`, on any thread, with a job that says what the daemon is doing, as JSON.
+    std::function<void(const TopQuestion& question, std::function<void(Job)> done)> top;
     int shards = 0;
     // Shows a shard's lines to a tap, and no longer.
     std::function<void(int shard, std::shared_ptr<LineTap> tap)> add_tap;

@@ -157,6 +157,11 @@ absl::Status Daemon::StartAdmin() {
   AdminServer::Hooks hooks;
   hooks.explain = [this](const std::string& line_untrusted, std::optional<Dialect> dialect,
                          bool as_json) { return ExplainJob(line_untrusted, dialect, as_json); };
+  top_ = std::make_unique<TopReporter>(own_metrics_.get(), merger_.get(), senders_.get(),
+                                       shards_->threads().size());
+  hooks.top = [this](const TopQuestion& question, TopReporter::Done done) {
+    top_->Report(question, std::move(done));
+  };
   hooks.shards = static_cast<int>(shards_->threads().size());
   hooks.add_tap = [this](int shard, std::shared_ptr<LineTap> tap) {
     shards_->threads()[static_cast<size_t>(shard)]->AddTap(std::move(tap));

@@ -22,6 +22,7 @@
 #include "daemon/running_explainer.h"
 #include "daemon/sender_directory.h"
 #include "daemon/shard_set.h"
+#include "daemon/top_reporter.h"
 
 namespace tallyd {
 
@@ -73,7 +74,8 @@ class Daemon {
   std::unique_ptr<OwnMetrics> own_metrics_;
   std::unique_ptr<HttpServer> http_;
   std::shared_ptr<RunningExplainer> explainer_;  // the admin server's thread
-  std::unique_ptr<AdminServer> admin_;           // null: none
+  std::unique_ptr<TopReporter> top_;
+  std::unique_ptr<AdminServer> admin_;  // null: none
   std::unique_ptr<ProcessSignals> signals_;
   bool shutting_down_ = false;
 };

@@ -70,6 +70,14 @@ class MergeThread::Impl {
     wake_.notify_one();
   }
 
+  void Ask(Job job) {
+    {
+      const std::lock_guard lock(mu_);
+      jobs_.push_back(std::move(job));
+    }
+    wake_.notify_one();
+  }
+
   void MergeNow() {
     std::unique_lock lock(mu_);
     // The merge that may be running began before this call and need not show what came before it.
@@ -122,17 +130,19 @@ class MergeThread::Impl {
       const bool due = MonotonicNs() >= due_ns;
       if (due || MustMergeFor(requests)) Merge();
       Serve(&requests);
+      RunJobs(merger_.get());
       ForgetUnusedPages();
       if (due) due_ns = NextDue(due_ns);
     }
     for (const Waiting& request : requests) request.done(nullptr);
+    RunJobs(nullptr);
   }
 
   // Waits until there is something to do and takes the requests over. False: stop.
   bool WaitForWork(int64_t due_ns, std::vector<Waiting>* requests) {
     std::unique_lock lock(mu_);
     wake_.wait_until(lock, TimePoint(due_ns), [this] {
-      return stopping_ || !waiting_.empty() || wanted_merges_ > status_.merges;
+      return stopping_ || !waiting_.empty() || !jobs_.empty() || wanted_merges_ > status_.merges;
     });
     requests->clear();
     requests->swap(waiting_);
@@ -194,6 +204,15 @@ class MergeThread::Impl {
     requests->clear();
   }
 
+  void RunJobs(const Merger* merger) {
+    std::vector<Job> jobs;
+    {
+      const std::lock_guard lock(mu_);
+      jobs.swap(jobs_);
+    }
+    for (const Job& job : jobs) job(merger);
+  }
+
   void ForgetUnusedPages() {
     const int64_t forget_before = MonotonicNs() - absl::ToInt64Nanoseconds(kForgetAfter);
     for (const auto& variant : variants_) {
@@ -214,6 +233,7 @@ class MergeThread::Impl {
   std::condition_variable wake_;    // the merger thread waits
   std::condition_variable merged_;  // callers of MergeNow wait
   std::vector<Waiting> waiting_;
+  std::vector<Job> jobs_;
   uint64_t merges_begun_ = 0;
   uint64_t wanted_merges_ = 0;  // merge until so many are done
   bool stopping_ = false;
@@ -235,6 +255,8 @@ void MergeThread::Request(TextFormat format, ContentCoding coding, absl::Duratio
                           Done done) {
   impl_->Request(VariantIndex(format, coding), max_age, std::move(done));
 }
+
+void MergeThread::Ask(Job job) { impl_->Ask(std::move(job)); }
 
 void MergeThread::MergeNow() { impl_->MergeNow(); }
 

@@ -38,6 +38,11 @@ class MergeThread {
   // time of the call, merging and rendering first if it must. `done` must not wait for this class.
   void Request(TextFormat format, ContentCoding coding, absl::Duration max_age, Done done);
 
+  // Any thread. Calls `job` on the merger thread, between merges; with null if the thread ends. It
+  // must be short, and must not wait for this class.
+  using Job = std::function<void(const Merger*)>;
+  void Ask(Job job);
+
   // Any thread but the merger's. Runs a merge now and returns when it is done.
   void MergeNow();
 

@@ -112,6 +112,10 @@ class OwnMetrics {
 
   std::vector<ListenerInfo> listeners() const;
   LedgerTotals totals() const;
+  // Null if there are none.
+  const ConnectionCounts* connection_counts() const {
+    return connection_counts_.load(std::memory_order_acquire);
+  }
   // Since the last merge began; infinite before the first.
   absl::Duration snapshot_age() const;
   uint64_t series_limit() const { return series_limit_.load(std::memory_order_relaxed); }

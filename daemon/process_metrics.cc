@@ -32,12 +32,6 @@ MetricFamily Counter(std::string name, std::string help, double value) {
   return {std::move(name), std::move(help), MetricType::Counter, {metric}};
 }
 
-double CpuSeconds() {
-  timespec cpu{};
-  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-  return static_cast<double>(cpu.tv_sec) + static_cast<double>(cpu.tv_nsec) / 1e9;
-}
-
 struct Memory {
   double virtual_bytes = 0;
   double resident_bytes = 0;
@@ -101,12 +95,24 @@ double StartTimeSeconds() {
 
 }  // namespace
 
+double ProcessCpuSeconds() {
+  timespec cpu{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+  return static_cast<double>(cpu.tv_sec) + static_cast<double>(cpu.tv_nsec) / 1e9;
+}
+
+double ProcessResidentBytes() {
+  const std::optional<Memory> memory = ReadMemory();
+  return memory.has_value() ? memory->resident_bytes : 0;
+}
+
 ProcessMetrics::ProcessMetrics() : start_time_seconds_(StartTimeSeconds()) {}
 
 std::vector<MetricFamily> ProcessMetrics::Collect() const {
   std::vector<MetricFamily> families;
   families.push_back(Counter("process_cpu_seconds_total",
-                             "Total user and system CPU time spent in seconds.", CpuSeconds()));
+                             "Total user and system CPU time spent in seconds.",
+                             ProcessCpuSeconds()));
   families.push_back(
       Gauge("process_max_fds", "Maximum number of open file descriptors.", MaxDescriptors()));
   if (const std::optional<double> open = CountOpenDescriptors()) {

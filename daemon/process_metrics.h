@@ -10,6 +10,10 @@
 
 namespace tallyd {
 
+// Of this process; 0 where the kernel does not tell.
+double ProcessCpuSeconds();
+double ProcessResidentBytes();
+
 // Reads CPU time, memory and descriptors of this process from the kernel. What the kernel does not
 // tell is left out. Thread-safe: it has no state but the start time, which never changes.
 class ProcessMetrics : public prometheus::Collectable {

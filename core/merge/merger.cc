@@ -129,6 +129,29 @@ class Merger::Impl {
     }
   }
 
+  std::vector<FamilyStats> LargestFamilies(size_t count) const {
+    std::vector<const Family*> largest;
+    const auto is_larger = [](const Family* a, const Family* b) {
+      return a->size != b->size ? a->size > b->size : a->name < b->name;
+    };
+    // A heap with the smallest of the largest on top.
+    table_.ForEachFamily([&](const Family& family) {
+      if (largest.size() == count && (count == 0 || !is_larger(&family, largest.front()))) return;
+      if (largest.size() == count) {
+        std::pop_heap(largest.begin(), largest.end(), is_larger);
+        largest.pop_back();
+      }
+      largest.push_back(&family);
+      std::push_heap(largest.begin(), largest.end(), is_larger);
+    });
+    std::sort_heap(largest.begin(), largest.end(), is_larger);
+    std::vector<FamilyStats> stats;
+    for (const Family* family : largest) {
+      stats.push_back({family->name, TypeOf(family->kind), family->size, family->changes});
+    }
+    return stats;
+  }
+
   uint64_t series() const { return table_.series(); }
   uint64_t families() const { return table_.families(); }
 
@@ -153,7 +176,9 @@ class Merger::Impl {
 
   void Change(SeriesId series) {
     ++stats_.series_changed;
-    pages_.Touch(table_.record(series).page);
+    const SeriesRecord& record = table_.record(series);
+    ++table_.family(record.family).changes;
+    pages_.Touch(record.page);
   }
 
   // A tenant not met before: its identity is what its rules say of its key, and what its cell is.
@@ -445,6 +470,10 @@ std::shared_ptr<const Snapshot> Merger::RenderOnce(const PageEncoder& encoder) {
   return impl_->RenderOnce(encoder);
 }
 void Merger::ForgetPages(int variant) { impl_->ForgetPages(variant); }
+std::vector<FamilyStats> Merger::LargestFamilies(size_t count) const {
+  return impl_->LargestFamilies(count);
+}
+
 uint64_t Merger::series() const { return impl_->series(); }
 uint64_t Merger::families() const { return impl_->families(); }
 

@@ -3,8 +3,10 @@
 #ifndef TALLYD_CORE_MERGE_MERGER_H_
 #define TALLYD_CORE_MERGE_MERGER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/merge/page_encoder.h"
@@ -21,6 +23,14 @@ struct MergeStats {
   uint64_t series_changed = 0;
   uint64_t series_added = 0;
   uint64_t series_removed = 0;
+};
+
+// A family of senders, as a whole.
+struct FamilyStats {
+  std::string name;
+  FamilyType type = FamilyType::kCounter;
+  uint64_t series = 0;
+  uint64_t changes = 0;  // of its series, each counted once a merge; starts anew with the family
 };
 
 // Ownership: the series table, the pages and the caches of rendered pages are the merger thread's
@@ -55,6 +65,9 @@ class Merger {
 
   // Merger thread. Frees the rendered pages of a variant that nobody asks for any more.
   void ForgetPages(int variant);
+
+  // Merger thread. Those with the most series, at most `count`, the largest first.
+  std::vector<FamilyStats> LargestFamilies(size_t count) const;
 
   // Merger thread.
   uint64_t series() const;

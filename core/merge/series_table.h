@@ -37,7 +37,8 @@ struct Family {
   uint32_t sequence = 0;     // of the rules that made kind and layout
   uint32_t help = 0;         // the merger knows the text
   uint32_t lines = 1;        // that a series takes in the text formats
-  uint32_t size = 0;         // series
+  uint32_t size = 0;         // series; 0: the place is free
+  uint64_t changes = 0;      // of its series, seen by merges
   SeriesId first = kNoId;    // the one that the family's header goes before
   PageId last_page = kNoId;  // the page of its last series
 };
@@ -90,6 +91,13 @@ class SeriesTable {
   }
   std::string_view labels(const SeriesRecord& record) const {
     return {labels_at(record), record.labels_size};
+  }
+  // Calls `visit(const Family&)` for each family.
+  template <class Visit>
+  void ForEachFamily(Visit&& visit) const {
+    for (const Family& family : families_) {
+      if (family.size != 0) visit(family);
+    }
   }
   // kNoId if there is none.
   FamilyId FindFamily(std::string_view name) const;

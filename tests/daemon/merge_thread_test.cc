@@ -163,6 +163,54 @@ TEST(MergeThreadTest, TheEndLeavesNoRequestWithoutAnAnswer) {
   }
 }
 
+std::vector<FamilyStats> Largest(MergeThread& thread, size_t count) {
+  std::promise<std::vector<FamilyStats>> promise;
+  thread.Ask([&](const Merger* merger) { promise.set_value(merger->LargestFamilies(count)); });
+  return promise.get_future().get();
+}
+
+TEST(MergeThreadTest, JobsSeeTheFamiliesOfTheLastMerge) {
+  Aggregation aggregation;
+  MergeThread& thread = aggregation.merge_thread();
+  EXPECT_TRUE(Largest(thread, 10).empty());
+  for (const char* line :
+       {"b:1|c|#k:1", "b:1|c|#k:2", "b:1|c|#k:3", "d:1|ms", "c:1|g|#k:1", "c:1|g|#k:2", "a:1|c"}) {
+    aggregation.Send(line, 0);
+    aggregation.Send(line, 1);
+  }
+  thread.MergeNow();
+  const std::vector<FamilyStats> all = Largest(thread, 10);
+  ASSERT_EQ(all.size(), 4u);
+  EXPECT_EQ(all[0].name, "b");
+  EXPECT_EQ(all[0].type, FamilyType::kCounter);
+  EXPECT_EQ(all[0].series, 3u) << "a series of two shards is one";
+  EXPECT_EQ(all[1].name, "c");
+  EXPECT_EQ(all[2].name, "a") << "those of one size by name";
+  EXPECT_EQ(all[3].name, "d");
+  EXPECT_EQ(all[3].type, FamilyType::kHistogram);
+  EXPECT_EQ(Largest(thread, 2).size(), 2u);
+  EXPECT_EQ(Largest(thread, 2)[1].name, "c");
+  EXPECT_TRUE(Largest(thread, 0).empty());
+
+  const uint64_t changes = all[2].changes;
+  aggregation.Send("a:1|c", 0);
+  thread.MergeNow();
+  EXPECT_EQ(Largest(thread, 10)[2].changes, changes + 1);
+  thread.MergeNow();
+  EXPECT_EQ(Largest(thread, 10)[2].changes, changes + 1) << "nothing came";
+}
+
+TEST(MergeThreadTest, TheEndCallsJobsThatWait) {
+  int called = 0;
+  {
+    Aggregation aggregation;
+    for (int i = 0; i < 100; ++i) {
+      aggregation.merge_thread().Ask([&called](const Merger*) { ++called; });
+    }
+  }
+  EXPECT_EQ(called, 100);
+}
+
 TEST(MergeThreadTest, ManyThreadsMayAskWhileAShardCounts) {
   Aggregation aggregation(absl::Milliseconds(1));
   std::vector<std::thread> askers;
