@@ -330,6 +330,10 @@ Advice AdviceFor(DropReason reason) {
     case DropReason::kMappingDrop:
       return {"a mapping rule has the action \"drop\"",
               "nothing, or change the rule if that is not what you want"};
+    case DropReason::kUndeclared:
+      return {
+          "no catalog declares this metric, and one that is in force refuses what is undeclared",
+          "declare it in the catalog, or correct its name"};
     case DropReason::kCount:
       break;
   }

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "core/rules/catalog_index.h"
 #include "core/rules/label_set.h"
 #include "core/rules/sanitize.h"
 
@@ -33,6 +34,104 @@ bool IsReserved(std::string_view label, SeriesKind kind) {
 
 Verdict Refuse(DropReason reason) { return {.accepted = false, .reason = reason}; }
 
+bool Fits(DeclaredType declared, SampleType type) {
+  switch (type) {
+    case SampleType::kCounter:
+      return declared == DeclaredType::kCounter;
+    case SampleType::kGauge:
+      return declared == DeclaredType::kGauge;
+    case SampleType::kSet:
+      return declared == DeclaredType::kSet;
+    case SampleType::kTimer:
+    case SampleType::kHistogram:
+      return declared == DeclaredType::kHistogram || declared == DeclaredType::kSummary;
+  }
+  return false;
+}
+
+SeriesKind KindOf(DeclaredType type) {
+  switch (type) {
+    case DeclaredType::kCounter:
+      return SeriesKind::kCounter;
+    case DeclaredType::kGauge:
+      return SeriesKind::kGauge;
+    case DeclaredType::kHistogram:
+      return SeriesKind::kHistogram;
+    case DeclaredType::kSummary:
+      return SeriesKind::kSummary;
+    case DeclaredType::kSet:
+      return SeriesKind::kSet;
+  }
+  return SeriesKind::kCounter;
+}
+
+// Compares the labels of a key, sorted by name, with those of its family. In mode warn they stay as
+// they are; in mode enforce a label that is not declared is left out, and one that is missing or
+// has a value outside its set says that it is folded.
+class LabelBounds {
+ public:
+  LabelBounds(const DeclaredFamily& family, SeriesSpec* spec)
+      : family_(family), enforce_(family.catalog->mode == CatalogMode::kEnforce), spec_(spec) {}
+
+  std::vector<Label> Bound(const std::vector<Label>& labels) && {
+    const std::vector<DeclaredLabel>& declared = family_.metric->labels;
+    size_t next = 0;
+    for (const Label& label : labels) {
+      for (; next < declared.size() && declared[next].name < label.name; ++next) {
+        Miss(declared[next].name);
+      }
+      if (next == declared.size() || declared[next].name != label.name) {
+        Depart(Violation::kUndeclaredLabel, label.name);
+        if (!enforce_) bound_.push_back(label);
+      } else {
+        Keep(label, family_.values[next++]);
+      }
+    }
+    for (; next < declared.size(); ++next) Miss(declared[next].name);
+    return std::move(bound_);
+  }
+
+ private:
+  void Miss(const std::string& name) {
+    Depart(Violation::kMissingLabel, name);
+    if (enforce_) bound_.push_back({name, std::string(kOverflowValue)});
+  }
+
+  void Keep(const Label& label, const absl::flat_hash_set<std::string>& values) {
+    const bool inside = values.empty() || values.contains(label.value);
+    if (!inside) Depart(Violation::kLabelValue, label.name);
+    bound_.push_back(inside || !enforce_ ? label : Label{label.name, std::string(kOverflowValue)});
+  }
+
+  void Depart(Violation violation, const std::string& name) {
+    spec_->violations.Add(violation);
+    if (spec_->violating_label.empty()) spec_->violating_label = name;
+    spec_->folded |= enforce_;
+  }
+
+  const DeclaredFamily& family_;
+  const bool enforce_;
+  SeriesSpec* const spec_;
+  std::vector<Label> bound_;
+};
+
+// Calls `each(labels)` for every combination of a family's listed values, in their order.
+template <class Each>
+void ForEachCombination(const DeclaredMetric& metric, const Each& each) {
+  std::vector<Label> labels;
+  for (const DeclaredLabel& label : metric.labels) labels.push_back({label.name, ""});
+  const size_t count = metric.EnumerableSeries();
+  for (size_t number = 0; number < count; ++number) {
+    size_t rest = number;
+    for (size_t i = labels.size(); i > 0; --i) {
+      const std::vector<std::string>& values = metric.labels[i - 1].values;
+      labels[i - 1].value = values[rest % values.size()];
+      rest /= values.size();
+    }
+    each(labels);
+  }
+}
+
 // Whether the line had a tag section. (One that was empty never gets this far.)
 bool HasTagSection(std::string_view tags) {
   return !tags.empty() && (tags[0] != '|' || tags.find("|#") != std::string_view::npos);
@@ -58,6 +157,13 @@ absl::Status Rules::InternLayouts(LayoutTable* layouts) {
   const absl::StatusOr<uint16_t> layout = layouts->Intern(LayoutOf(defaults_));
   if (!layout.ok()) return layout.status();
   default_layout_ = *layout;
+  if (options_.catalog != nullptr) {
+    for (const auto& family : options_.catalog->families()) {
+      const absl::StatusOr<uint16_t> of_family = layouts->Intern(LayoutOf(family->rule));
+      if (!of_family.ok()) return of_family.status();
+      family_layouts_.push_back(*of_family);
+    }
+  }
   if (options_.mapping == nullptr) return absl::OkStatus();
   for (const MappingRule& rule : options_.mapping->config().rules) {
     const absl::StatusOr<uint16_t> of_rule = layouts->Intern(LayoutOf(rule));
@@ -110,28 +216,106 @@ Verdict Rules::Resolve(const KeyView& key, SeriesSpec* spec) const {
   }
   if (labels.tags() > options_.limits.tags) return Refuse(DropReason::kTooManyTags);
 
+  const std::string sent = std::string(split.before).append(split.after);
+  if (sent.empty()) return Refuse(DropReason::kEmptyName);
   Mapped mapped;
-  mapped.name = std::string(split.before).append(split.after);
-  if (mapped.name.empty()) return Refuse(DropReason::kEmptyName);
-  if (options_.mapping != nullptr) {
-    const std::string sent = std::exchange(mapped.name, {});
-    if (!options_.mapping->Map(sent, key.type, &mapped))
-      mapped = {.rule = nullptr, .name = sent, .labels = {}};
-  }
-  if (mapped.rule != nullptr && mapped.rule->drop) return Refuse(DropReason::kMappingDrop);
+  bool by_catalog = false;
+  const Verdict mappable = Map(sent, key.type, spec, &mapped, &by_catalog);
+  if (!mappable.accepted) return mappable;
   AppendSanitizedName(mapped.name, &spec->name);
   if (spec->name.empty()) return Refuse(DropReason::kEmptyName);
   if (IsOurOwn(spec->name)) return Refuse(DropReason::kTypeConflict);
-  UseRule(mapped.rule, key.type, spec);
+  const DeclaredFamily* family = nullptr;
+  const Verdict known = FindFamily(key.type, spec, &family);
+  if (!known.accepted) return known;
+  if (family == nullptr) {
+    UseRule(mapped.rule, key.type, spec);
+  } else {
+    UseFamily(*family, spec);
+    spec->scale = mapped.rule != nullptr ? mapped.rule->scale : 1;
+    // In a catalog a scale is for what is sent in another unit; timers are known to be in ms.
+    if (by_catalog && key.type == SampleType::kTimer) spec->scale = 1;
+  }
 
   spec->overridden_labels = labels.KeepLast();
-  if (spec->rule != nullptr) labels.Overlay(&mapped.labels, spec->rule->honor_labels);
-  return AppendLabels(labels, spec);
+  if (mapped.rule != nullptr) labels.Overlay(&mapped.labels, mapped.rule->honor_labels);
+  if (family == nullptr || family->catalog->mode == CatalogMode::kOpen) {
+    return AppendLabels(labels.labels(), spec);
+  }
+  return AppendLabels(LabelBounds(*family, spec).Bound(labels.labels()), spec);
 }
 
-Verdict Rules::AppendLabels(const LabelSet& labels, SeriesSpec* spec) const {
+// The catalogs' sources come first, then the mapping file; what neither takes keeps its name.
+Verdict Rules::Map(const std::string& sent_name, SampleType type, SeriesSpec* spec, Mapped* mapped,
+                   bool* by_catalog) const {
+  const CatalogIndex* const catalog = options_.catalog.get();
+  if (catalog != nullptr && catalog->Map(sent_name, type, mapped) != nullptr) {
+    *by_catalog = true;
+    return {.accepted = true};
+  }
+  if (options_.mapping != nullptr && options_.mapping->Map(sent_name, type, mapped)) {
+    if (mapped->rule->drop) return Refuse(DropReason::kMappingDrop);
+    return {.accepted = true};
+  }
+  if (catalog != nullptr) {
+    const DeclaredFamily* const other = catalog->SourceOfOtherType(sent_name, type);
+    if (other != nullptr) {
+      spec->name = other->metric->name;
+      spec->violations.Add(Violation::kType);
+      return Refuse(DropReason::kTypeConflict);
+    }
+  }
+  *mapped = {.rule = nullptr, .name = sent_name, .labels = {}};
+  return {.accepted = true};
+}
+
+// The declared type holds, whoever comes first. Observed gauges are read, and nobody else reports
+// them.
+Verdict Rules::FindFamily(SampleType type, SeriesSpec* spec, const DeclaredFamily** family) const {
+  const CatalogIndex* const catalog = options_.catalog.get();
+  if (catalog == nullptr) return {.accepted = true};
+  *family = catalog->Find(spec->name);
+  const bool conflicts = *family != nullptr ? !Fits((*family)->metric->type, type) ||
+                                                  !(*family)->metric->observed.empty()
+                                            : catalog->OwnerOfSample(spec->name) != nullptr;
+  if (conflicts) {
+    spec->violations.Add(Violation::kType);
+    return Refuse(DropReason::kTypeConflict);
+  }
+  if (*family != nullptr || catalog->strictest() == CatalogMode::kOpen) return {.accepted = true};
+  spec->violations.Add(Violation::kUndeclaredMetric);
+  if (catalog->strictest() == CatalogMode::kEnforce) return Refuse(DropReason::kUndeclared);
+  return {.accepted = true};
+}
+
+void Rules::UseFamily(const DeclaredFamily& family, SeriesSpec* spec) const {
+  spec->rule = &family.rule;
+  spec->kind = KindOf(family.metric->type);
+  spec->layout = IsObserver(spec->kind) ? family_layouts_[family.number] : uint16_t{0};
+  spec->ttl_ms = family.rule.ttl_ms > 0 ? family.rule.ttl_ms : defaults_.ttl_ms;
+  spec->non_negative = family.metric->non_negative;
+  spec->fold_label = family.fold_label;
+  if (family.catalog->mode == CatalogMode::kEnforce) spec->family_limit = family.series_limit;
+}
+
+std::vector<SeriesSpec> Rules::DeclaredSeries() const {
+  std::vector<SeriesSpec> series;
+  if (options_.catalog == nullptr) return series;
+  for (const auto& family : options_.catalog->families()) {
+    SeriesSpec spec;
+    spec.name = family->metric->name;
+    UseFamily(*family, &spec);
+    ForEachCombination(*family->metric, [&](const std::vector<Label>& labels) {
+      spec.labels.clear();
+      if (AppendLabels(labels, &spec).accepted) series.push_back(spec);
+    });
+  }
+  return series;
+}
+
+Verdict Rules::AppendLabels(const std::vector<Label>& labels, SeriesSpec* spec) const {
   size_t bytes = 0;
-  for (const Label& label : labels.labels()) {
+  for (const Label& label : labels) {
     if (IsReserved(label.name, spec->kind)) return Refuse(DropReason::kBadLabel);
     bytes += label.name.size() + label.value.size();
     if (!spec->labels.empty()) spec->labels.push_back(',');

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/rules/catalog_index.h"
 #include "core/rules/histogram_layout.h"
 #include "core/rules/label_set.h"
 #include "core/rules/layout_table.h"
@@ -51,11 +52,13 @@ struct SeriesSpec {
   int64_t ttl_ms = 0;  // 0: never expires
   double scale = 1;    // of the value, after milliseconds and rate
 
-  // What the catalog says; nothing of families that it does not declare.
+  // What the catalogs say; nothing but violations of families that they do not declare.
   bool folded = false;          // values outside their sets were replaced by "__overflow__"
   bool non_negative = false;    // a gauge whose changes stop at 0
   uint32_t family_limit = 0;    // series of the family; 0: the default
   std::string_view fold_label;  // to fold first past the limit; empty: the one that explodes
+  ViolationSet violations;      // there even if the key is refused for them
+  std::string violating_label;  // the first one that is not as declared, if labels are not
 };
 
 struct Verdict {
@@ -72,6 +75,8 @@ class Rules {
     KeyLimits limits = {};
     bool container_id_label = true;                    // else "c:" sections say nothing
     std::shared_ptr<const Mapping> mapping = nullptr;  // every name maps to itself
+    // What it declares comes before the mapping. Without one, everything passes.
+    std::shared_ptr<const CatalogIndex> catalog = nullptr;
   };
 
   // Fails if the layouts find no room in the table, which outlives the rules. `sequence` grows from
@@ -82,6 +87,10 @@ class Rules {
   // Says what `key` means. Deterministic: the shard and the merger get the same answer.
   Verdict Resolve(const KeyView& key, SeriesSpec* spec) const;
 
+  // The series that are there from the start, as Resolve would make them: those of the catalogs'
+  // metrics whose labels all have their values listed. In the order of the files.
+  std::vector<SeriesSpec> DeclaredSeries() const;
+
   // Of a family that `rule`, or no rule, made.
   static std::string_view HelpOf(const MappingRule* rule);
 
@@ -91,14 +100,19 @@ class Rules {
  private:
   Rules(Options options, uint32_t sequence);
   absl::Status InternLayouts(LayoutTable* layouts);
+  Verdict Map(const std::string& sent_name, SampleType type, SeriesSpec* spec, Mapped* mapped,
+              bool* by_catalog) const;
   void UseRule(const MappingRule* rule, SampleType type, SeriesSpec* spec) const;
-  Verdict AppendLabels(const LabelSet& labels, SeriesSpec* spec) const;
+  Verdict FindFamily(SampleType type, SeriesSpec* spec, const DeclaredFamily** family) const;
+  void UseFamily(const DeclaredFamily& family, SeriesSpec* spec) const;
+  Verdict AppendLabels(const std::vector<Label>& labels, SeriesSpec* spec) const;
 
   Options options_;
   uint32_t sequence_;
   MappingRule defaults_;  // how names that no rule fits are kept
   uint16_t default_layout_ = 0;
-  std::vector<uint16_t> rule_layouts_;  // by the rule's place in the mapping
+  std::vector<uint16_t> rule_layouts_;    // by the rule's place in the mapping
+  std::vector<uint16_t> family_layouts_;  // by the family's number in the catalog
 };
 
 }  // namespace tallyd

@@ -35,6 +35,7 @@ enum class DropReason : uint8_t {
   kTooManyTags,
   kLabelsTooLong,
   kMappingDrop,  // a mapping rule says "drop"
+  kUndeclared,   // no catalog declares the name, and one of them enforces
   kCount
 };
 inline constexpr size_t kDropReasons = static_cast<size_t>(DropReason::kCount);
@@ -49,10 +50,10 @@ enum class RepairReason : uint8_t {
 inline constexpr size_t kRepairReasons = static_cast<size_t>(RepairReason::kCount);
 
 inline constexpr std::array<std::string_view, kDropReasons> kDropReasonNames = {
-    "malformed_line", "malformed_sample", "bad_value",        "bad_type",    "mixed_tag_dialects",
-    "bad_packing",    "bad_container_id", "negative_counter", "empty_name",  "type_conflict",
-    "bad_label",      "bad_event",        "too_long",         "truncated",   "series_limit",
-    "name_too_long",  "too_many_tags",    "labels_too_long",  "mapping_drop"};
+    "malformed_line", "malformed_sample", "bad_value",        "bad_type",     "mixed_tag_dialects",
+    "bad_packing",    "bad_container_id", "negative_counter", "empty_name",   "type_conflict",
+    "bad_label",      "bad_event",        "too_long",         "truncated",    "series_limit",
+    "name_too_long",  "too_many_tags",    "labels_too_long",  "mapping_drop", "undeclared"};
 
 inline constexpr std::array<std::string_view, kRepairReasons> kRepairReasonNames = {
     "bad_tag", "bad_sample_rate", "unknown_section", "overridden_label"};
