@@ -1,4 +1,4 @@
-// The monotonic clock, in the unit that the core takes.
+// The clocks, in the units that the core takes.
 
 #ifndef TALLYD_DAEMON_CLOCK_H_
 #define TALLYD_DAEMON_CLOCK_H_
@@ -13,6 +13,12 @@ inline int64_t MonotonicNs() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+inline int64_t UnixSeconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return now.tv_sec;
 }
 
 }  // namespace tallyd

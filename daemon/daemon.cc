@@ -107,7 +107,9 @@ absl::Status Daemon::StartShards(Rules::Options rules, int shards) {
   if (!status.ok()) return status;
   merger_ = std::make_unique<MergeThread>(
       std::make_unique<Merger>(shards_->memories(), shards_->rules(), options_.series_limit),
-      options_.merge_interval);
+      options_.merge_interval,
+      MergeThread::Exposition{.histograms = options_.native_histograms,
+                              .created_lines = options_.created_timestamps});
   merger_->MergeNow();
   connection_budget_ = std::make_unique<ConnectionBudget>(ConnectionLimit());
   listeners_->StartAccepting(&control_, shards_->threads(), connection_budget_.get(),

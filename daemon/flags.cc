@@ -108,6 +108,14 @@ std::vector<FlagSpec> MakeFlags() {
        "where the metrics are. Default /metrics"},
       {"web.max-requests", Kind::kText, Group::kWeb, "N",
        "requests served at a time; more are answered 503. Default 40"},
+      {"web.native-histograms", Kind::kText, Group::kWeb, "native|both|classic",
+       "what buckets histograms have in protobuf, which only a scraper that takes native "
+       "histograms "
+       "asks for: exponential ones, le ones beside them, or le ones alone. Default both"},
+      {"web.created-timestamps", Kind::kBool, Group::kWeb, "",
+       "add a _created line to each OpenMetrics series that counts; Prometheus before 3 stores "
+       "them "
+       "as series. Protobuf always says it. Default off"},
       {"web.enable-lifecycle", Kind::kBool, Group::kWeb, "",
        "allow POST and PUT on /-/reload and /-/quit. Default off"},
       {"web.config.file", Kind::kPath, Group::kWeb, "FILE",

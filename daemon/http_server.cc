@@ -111,7 +111,7 @@ void AppendSection(const Snapshot& snapshot, size_t section, std::vector<PageBuf
 
 // What a client has asked an exposition to look like.
 struct Representation {
-  TextFormat format;
+  ScrapeFormat format;
   ContentCoding coding;
 };
 
@@ -397,7 +397,7 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
     const Representation representation = Negotiate(request);
     OwnMetrics::Text text = own_metrics_->Render(representation.format);
     std::string all = std::move(text.process) + text.tallyd;
-    if (representation.format == TextFormat::kOpenMetrics100) all += kEndOfOpenMetrics;
+    if (representation.format == ScrapeFormat::kOpenMetrics100) all += kEndOfOpenMetrics;
     HttpResponse response = ExpositionResponse(representation);
     response.body.push_back(MakePage(std::move(all), representation.coding));
     session->Answer(std::move(response));
@@ -484,7 +484,7 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
     AppendSection(snapshot, 1, &response.body);
     response.body.push_back(MakePage(std::move(text.tallyd), representation.coding));
     AppendSection(snapshot, 2, &response.body);
-    if (representation.format == TextFormat::kOpenMetrics100) {
+    if (representation.format == ScrapeFormat::kOpenMetrics100) {
       response.body.push_back(EndOfOpenMetrics(representation.coding));
     }
     return response;

@@ -21,12 +21,26 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
-// The variants: two formats in two codings.
-constexpr size_t kVariants = 4;
+// The variants: three formats in two codings.
+constexpr size_t kCodings = 2;
+constexpr size_t kVariants = 3 * kCodings;
 
-size_t VariantIndex(TextFormat format, ContentCoding coding) {
-  return (format == TextFormat::kOpenMetrics100 ? 2u : 0u) +
-         (coding == ContentCoding::kGzip ? 1u : 0u);
+size_t VariantIndex(ScrapeFormat format, ContentCoding coding) {
+  return static_cast<size_t>(format) * kCodings + (coding == ContentCoding::kGzip ? 1 : 0);
+}
+
+std::unique_ptr<PageEncoder> MakeEncoder(ScrapeFormat format, ContentCoding coding,
+                                         const MergeThread::Exposition& exposition) {
+  switch (format) {
+    case ScrapeFormat::kProtobuf:
+      return std::make_unique<ProtobufEncoder>(exposition.histograms, coding);
+    case ScrapeFormat::kOpenMetrics100:
+      return std::make_unique<TextEncoder>(TextFormat::kOpenMetrics100, coding,
+                                           exposition.created_lines);
+    case ScrapeFormat::kPrometheus004:
+      break;
+  }
+  return std::make_unique<TextEncoder>(TextFormat::kPrometheus004, coding);
 }
 
 // libstdc++'s steady clock is the monotonic one.
@@ -43,10 +57,10 @@ SteadyClock::time_point TimePoint(int64_t monotonic_ns) {
 // an hour would stop merging for an hour.
 class MergeThread::Impl {
  public:
-  Impl(std::unique_ptr<Merger> merger, absl::Duration interval)
+  Impl(std::unique_ptr<Merger> merger, absl::Duration interval, const Exposition& exposition)
       : merger_(std::move(merger)),
         interval_ns_(std::max<int64_t>(1, absl::ToInt64Nanoseconds(interval))) {
-    RegisterVariants();
+    RegisterVariants(exposition);
     thread_ = std::thread([this] { Run(); });
   }
 
@@ -105,21 +119,22 @@ class MergeThread::Impl {
   };
 
   struct Variant {
-    TextEncoder encoder;
+    std::unique_ptr<PageEncoder> encoder;
     int index = 0;                             // the merger's name for it
     int64_t asked_ns = 0;                      // when it was last asked for
     bool has_pages = false;                    // the merger keeps pages for it
     std::shared_ptr<const Snapshot> snapshot;  // of the last merge, once rendered
   };
 
-  void RegisterVariants() {
-    for (const TextFormat format : {TextFormat::kPrometheus004, TextFormat::kOpenMetrics100}) {
+  void RegisterVariants(const Exposition& exposition) {
+    for (const ScrapeFormat format :
+         {ScrapeFormat::kPrometheus004, ScrapeFormat::kOpenMetrics100, ScrapeFormat::kProtobuf}) {
       for (const ContentCoding coding : {ContentCoding::kIdentity, ContentCoding::kGzip}) {
-        variants_[VariantIndex(format, coding)] = std::make_unique<Variant>(
-            Variant{.encoder = TextEncoder(format, coding), .snapshot = {}});
+        Variant& variant = variants_[VariantIndex(format, coding)];
+        variant.encoder = MakeEncoder(format, coding, exposition);
+        variant.index = merger_->AddVariant(variant.encoder.get());
       }
     }
-    for (const auto& variant : variants_) variant->index = merger_->AddVariant(&variant->encoder);
   }
 
   void Run() {
@@ -170,10 +185,10 @@ class MergeThread::Impl {
       ++merges_begun_;
     }
     const int64_t begin_ns = MonotonicNs();
-    const MergeStats stats = merger_->Merge(begin_ns);
+    const MergeStats stats = merger_->Merge(begin_ns, UnixSeconds());
     const absl::Duration took = absl::Nanoseconds(MonotonicNs() - begin_ns);
     // They show the merge before, and would keep its pages in memory.
-    for (const auto& variant : variants_) variant->snapshot.reset();
+    for (Variant& variant : variants_) variant.snapshot.reset();
     Publish(begin_ns, took, stats);
     const std::lock_guard lock(observer_mu_);
     if (observer_) observer_(took, stats);
@@ -195,7 +210,7 @@ class MergeThread::Impl {
 
   void Serve(std::vector<Waiting>* requests) {
     for (const Waiting& request : *requests) {
-      Variant& variant = *variants_[request.variant];
+      Variant& variant = variants_[request.variant];
       if (variant.snapshot == nullptr) variant.snapshot = merger_->Render(variant.index);
       variant.has_pages = true;
       variant.asked_ns = MonotonicNs();
@@ -215,18 +230,18 @@ class MergeThread::Impl {
 
   void ForgetUnusedPages() {
     const int64_t forget_before = MonotonicNs() - absl::ToInt64Nanoseconds(kForgetAfter);
-    for (const auto& variant : variants_) {
-      if (!variant->has_pages || variant->asked_ns >= forget_before) continue;
-      variant->snapshot.reset();
-      merger_->ForgetPages(variant->index);
-      variant->has_pages = false;
+    for (Variant& variant : variants_) {
+      if (!variant.has_pages || variant.asked_ns >= forget_before) continue;
+      variant.snapshot.reset();
+      merger_->ForgetPages(variant.index);
+      variant.has_pages = false;
     }
   }
 
   // Merger thread, once it runs.
   const std::unique_ptr<Merger> merger_;
   const int64_t interval_ns_;
-  std::array<std::unique_ptr<Variant>, kVariants> variants_;
+  std::array<Variant, kVariants> variants_;
 
   // Guarded by mu_.
   mutable std::mutex mu_;
@@ -246,12 +261,13 @@ class MergeThread::Impl {
   std::thread thread_;
 };
 
-MergeThread::MergeThread(std::unique_ptr<Merger> merger, absl::Duration interval)
-    : impl_(std::make_unique<Impl>(std::move(merger), interval)) {}
+MergeThread::MergeThread(std::unique_ptr<Merger> merger, absl::Duration interval,
+                         const Exposition& exposition)
+    : impl_(std::make_unique<Impl>(std::move(merger), interval, exposition)) {}
 
 MergeThread::~MergeThread() = default;
 
-void MergeThread::Request(TextFormat format, ContentCoding coding, absl::Duration max_age,
+void MergeThread::Request(ScrapeFormat format, ContentCoding coding, absl::Duration max_age,
                           Done done) {
   impl_->Request(VariantIndex(format, coding), max_age, std::move(done));
 }

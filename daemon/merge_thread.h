@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "absl/time/time.h"
-#include "core/expose/text.h"
+#include "core/expose/negotiate.h"
+#include "core/expose/protobuf.h"
 #include "core/merge/merger.h"
 #include "core/merge/snapshot.h"
 
@@ -28,7 +30,16 @@ class MergeThread {
   // Rendered pages of a format that nobody asked for during this time are given back.
   static constexpr absl::Duration kForgetAfter = absl::Minutes(5);
 
-  MergeThread(std::unique_ptr<Merger> merger, absl::Duration interval);
+  // What the formats leave to choose.
+  struct Exposition {
+    HistogramForm histograms = HistogramForm::kBoth;  // in protobuf
+    bool created_lines = false;                       // in OpenMetrics
+  };
+
+  MergeThread(std::unique_ptr<Merger> merger, absl::Duration interval)
+      : MergeThread(std::move(merger), interval, Exposition{}) {}
+  MergeThread(std::unique_ptr<Merger> merger, absl::Duration interval,
+              const Exposition& exposition);
   // Stops and joins. Requests that still wait get a null snapshot.
   ~MergeThread();
   MergeThread(const MergeThread&) = delete;
@@ -36,7 +47,7 @@ class MergeThread {
 
   // Any thread. Calls `done` on the merger thread with a snapshot not older than `max_age` at the
   // time of the call, merging and rendering first if it must. `done` must not wait for this class.
-  void Request(TextFormat format, ContentCoding coding, absl::Duration max_age, Done done);
+  void Request(ScrapeFormat format, ContentCoding coding, absl::Duration max_age, Done done);
 
   // Any thread. Calls `job` on the merger thread, between merges; with null if the thread ends. It
   // must be short, and must not wait for this class.

@@ -226,6 +226,12 @@ void ReadWeb(FlagReader* flags, Options* options) {
   }
   flags->Integer("web.max-requests", 1, 1'000'000, &options->web_max_requests);
   flags->Bool("web.enable-lifecycle", &options->enable_lifecycle);
+  flags->Choice<HistogramForm>("web.native-histograms",
+                               {{"native", HistogramForm::kNative},
+                                {"both", HistogramForm::kBoth},
+                                {"classic", HistogramForm::kClassic}},
+                               &options->native_histograms);
+  flags->Bool("web.created-timestamps", &options->created_timestamps);
   const FlagValue* const config = flags->Find("web.config.file");
   if (config != nullptr && !config->text.empty()) {
     flags->Complain(*config,

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "core/expose/protobuf.h"
 #include "core/wire/limits.h"
 #include "core/wire/name_tags.h"
 #include "core/wire/sample.h"
@@ -45,7 +46,7 @@ struct Options {
   std::vector<ListenAddress> unixseqpacket;
   mode_t unixsocket_mode = 0755;
   bool sender_identity = true;  // false: nobody asks the kernel who sends
-  int read_buffer_bytes = 0;  // 0: kDefaultReadBufferBytes
+  int read_buffer_bytes = 0;    // 0: kDefaultReadBufferBytes
   absl::Duration idle_timeout = absl::Seconds(10);
 
   std::string mapping_config;  // path; empty: no rules
@@ -62,6 +63,8 @@ struct Options {
   std::string telemetry_path = "/metrics";
   bool enable_lifecycle = false;
   int web_max_requests = 40;
+  HistogramForm native_histograms = HistogramForm::kBoth;
+  bool created_timestamps = false;  // as lines of OpenMetrics
 
   int shards = 0;  // 0: one for each usable CPU
   bool pin_shards = false;

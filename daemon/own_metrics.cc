@@ -485,7 +485,7 @@ std::vector<MetricFamily> OwnMetrics::Collect() const {
   return families;
 }
 
-OwnMetrics::Text OwnMetrics::Render(TextFormat format) const {
+OwnMetrics::Text OwnMetrics::Render(ScrapeFormat format) const {
   Text text;
   for (const MetricFamily& family : Collect()) {
     const bool of_process =

@@ -108,7 +108,7 @@ class OwnMetrics {
     std::string process;
     std::string tallyd;
   };
-  Text Render(TextFormat format) const;
+  Text Render(ScrapeFormat format) const;
 
   std::vector<ListenerInfo> listeners() const;
   LedgerTotals totals() const;

@@ -7,8 +7,14 @@
 #include <string_view>
 #include <vector>
 
+#include "core/expose/protobuf.h"
+#include "core/expose/text.h"
+
 namespace tallyd {
 namespace {
+
+// Histograms of prometheus-cpp are classic.
+const ProtobufEncoder kProtobuf(HistogramForm::kClassic, ContentCoding::kIdentity);
 
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
@@ -57,7 +63,7 @@ HistogramParts ToParts(const ClientMetric::Histogram& histogram) {
   return parts;
 }
 
-void AppendHistogram(const TextEncoder& encoder, const FamilyView& family, std::string_view labels,
+void AppendHistogram(const PageEncoder& encoder, const FamilyView& family, std::string_view labels,
                      const ClientMetric::Histogram& histogram, std::string* out) {
   const HistogramParts parts = ToParts(histogram);
   encoder.Histogram(family, labels,
@@ -68,27 +74,29 @@ void AppendHistogram(const TextEncoder& encoder, const FamilyView& family, std::
                     out);
 }
 
-void AppendSummary(const TextEncoder& encoder, const FamilyView& family, std::string_view labels,
+void AppendSummary(const PageEncoder& encoder, const FamilyView& family, std::string_view labels,
                    const ClientMetric::Summary& summary, std::string* out) {
   std::vector<std::string> quantiles;
+  std::vector<double> ranks;
   std::vector<double> values;
   for (const ClientMetric::Quantile& quantile : summary.quantile) {
     AppendValue(quantile.quantile, &quantiles.emplace_back());
+    ranks.push_back(quantile.quantile);
     values.push_back(quantile.value);
   }
   encoder.Summary(family, labels,
                   {.quantiles = quantiles,
-                   .ranks = {},
+                   .ranks = ranks,
                    .values = values,
                    .count = summary.sample_count,
                    .sum = summary.sample_sum},
                   out);
 }
 
-// The families of types that aggregates have too, by the encoder of the aggregates.
-void AppendEncoded(const MetricFamily& family, FamilyType type, TextFormat format,
+// The families of types that aggregates have too, by an encoder of the aggregates.
+void AppendEncoded(const MetricFamily& family, FamilyType type, const PageEncoder& encoder,
                    std::string* out) {
-  const TextEncoder encoder(format, ContentCoding::kIdentity);
+  const size_t begin = out->size();
   const FamilyView view = {.name = family.name, .help = family.help, .type = type};
   encoder.Family(view, out);
   for (const ClientMetric& metric : family.metric) {
@@ -108,10 +116,11 @@ void AppendEncoded(const MetricFamily& family, FamilyType type, TextFormat forma
         break;
     }
   }
+  if (encoder.frames_families()) encoder.EndFamily(begin, 0, out);
 }
 
 // The one type that aggregates do not have.
-void AppendUntyped(const MetricFamily& family, TextFormat format, std::string* out) {
+void AppendUntypedText(const MetricFamily& family, TextFormat format, std::string* out) {
   if (!family.help.empty()) {
     out->append("# HELP ").append(family.name).push_back(' ');
     AppendEscapedHelp(family.help, format, out);
@@ -129,18 +138,52 @@ void AppendUntyped(const MetricFamily& family, TextFormat format, std::string* o
   }
 }
 
+void AppendUntypedProtobuf(const MetricFamily& family, const ProtobufEncoder& encoder,
+                           std::string* out) {
+  const size_t begin = out->size();
+  ProtobufEncoder::BeginUntypedFamily(family.name, family.help, out);
+  for (const ClientMetric& metric : family.metric) {
+    ProtobufEncoder::Untyped(RenderLabels(metric), metric.untyped.value, out);
+  }
+  encoder.EndFamily(begin, 0, out);
+}
+
+void AppendAs(FamilyType type, const MetricFamily& family, ScrapeFormat format, std::string* out) {
+  static const TextEncoder text(TextFormat::kPrometheus004, ContentCoding::kIdentity);
+  static const TextEncoder open_metrics(TextFormat::kOpenMetrics100, ContentCoding::kIdentity);
+  switch (format) {
+    case ScrapeFormat::kPrometheus004:
+      return AppendEncoded(family, type, text, out);
+    case ScrapeFormat::kOpenMetrics100:
+      return AppendEncoded(family, type, open_metrics, out);
+    case ScrapeFormat::kProtobuf:
+      return AppendEncoded(family, type, kProtobuf, out);
+  }
+}
+
+void AppendUntyped(const MetricFamily& family, ScrapeFormat format, std::string* out) {
+  switch (format) {
+    case ScrapeFormat::kPrometheus004:
+      return AppendUntypedText(family, TextFormat::kPrometheus004, out);
+    case ScrapeFormat::kOpenMetrics100:
+      return AppendUntypedText(family, TextFormat::kOpenMetrics100, out);
+    case ScrapeFormat::kProtobuf:
+      return AppendUntypedProtobuf(family, kProtobuf, out);
+  }
+}
+
 }  // namespace
 
-void AppendFamily(const MetricFamily& family, TextFormat format, std::string* out) {
+void AppendFamily(const MetricFamily& family, ScrapeFormat format, std::string* out) {
   switch (family.type) {
     case MetricType::Counter:
-      return AppendEncoded(family, FamilyType::kCounter, format, out);
+      return AppendAs(FamilyType::kCounter, family, format, out);
     case MetricType::Gauge:
-      return AppendEncoded(family, FamilyType::kGauge, format, out);
+      return AppendAs(FamilyType::kGauge, family, format, out);
     case MetricType::Histogram:
-      return AppendEncoded(family, FamilyType::kHistogram, format, out);
+      return AppendAs(FamilyType::kHistogram, family, format, out);
     case MetricType::Summary:
-      return AppendEncoded(family, FamilyType::kSummary, format, out);
+      return AppendAs(FamilyType::kSummary, family, format, out);
     case MetricType::Untyped:
       return AppendUntyped(family, format, out);
   }

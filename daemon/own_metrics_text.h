@@ -1,6 +1,7 @@
-// The text formats for families of prometheus-cpp, which the daemon's own metrics are.
+// The formats of scrapes for families of prometheus-cpp, which the daemon's own metrics are.
 //
-// prometheus::TextSerializer rounds to 16 digits, does not escape HELP and has no OpenMetrics.
+// prometheus::TextSerializer rounds to 16 digits, does not escape HELP and has neither OpenMetrics
+// nor protobuf.
 
 #ifndef TALLYD_DAEMON_OWN_METRICS_TEXT_H_
 #define TALLYD_DAEMON_OWN_METRICS_TEXT_H_
@@ -9,13 +10,13 @@
 
 #include <string>
 
-#include "core/expose/text.h"
+#include "core/expose/negotiate.h"
 
 namespace tallyd {
 
 // Appends one family, with HELP and TYPE. OpenMetrics shows a counter whose name does not end in
 // "_total" as unknown, as it does for aggregates.
-void AppendFamily(const prometheus::MetricFamily& family, TextFormat format, std::string* out);
+void AppendFamily(const prometheus::MetricFamily& family, ScrapeFormat format, std::string* out);
 
 }  // namespace tallyd
 

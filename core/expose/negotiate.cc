@@ -81,6 +81,8 @@ std::optional<int> ParseQuality(std::string_view text) {
 struct Range {
   std::string_view name;
   std::string_view version;
+  std::string_view proto;
+  std::string_view encoding;
   int quality = kMaxQuality;
 };
 
@@ -96,6 +98,10 @@ std::optional<Range> ParseRange(std::string_view element) {
       range.quality = *quality;
     } else if (EqualsIgnoringCase(name, "version")) {
       range.version = Unquote(value);
+    } else if (EqualsIgnoringCase(name, "proto")) {
+      range.proto = Unquote(value);
+    } else if (EqualsIgnoringCase(name, "encoding")) {
+      range.encoding = Unquote(value);
     }
   }
   return range;
@@ -123,6 +129,14 @@ Closeness ClosenessTo(const MediaType& type, const Range& range) {
   return range.name == "*/*" ? Closeness::kAnything : Closeness::kNone;
 }
 
+// Other messages and other encodings have the same media type, and a wildcard may mean any.
+Closeness ClosenessToProtobuf(const Range& range) {
+  const bool asks = EqualsIgnoringCase(range.name, "application/vnd.google.protobuf") &&
+                    EqualsIgnoringCase(range.proto, "io.prometheus.client.MetricFamily") &&
+                    EqualsIgnoringCase(range.encoding, "delimited");
+  return asks ? Closeness::kVersion : Closeness::kNone;
+}
+
 // What a header says of one of our types: of equally close ranges, the most generous.
 struct Wish {
   Closeness closeness = Closeness::kNone;
@@ -147,18 +161,24 @@ void ForEachRange(std::string_view header, Visitor visit) {
 
 }  // namespace
 
-TextFormat NegotiateFormat(std::string_view accept_untrusted) {
+ScrapeFormat NegotiateFormat(std::string_view accept_untrusted) {
+  Wish protobuf;
   Wish open_metrics;
   Wish prometheus;
   ForEachRange(accept_untrusted, [&](const Range& range) {
+    protobuf.Consider(ClosenessToProtobuf(range), range.quality);
     open_metrics.Consider(ClosenessTo(kOpenMetrics, range), range.quality);
     prometheus.Consider(ClosenessTo(kPrometheus, range), range.quality);
   });
-  if (open_metrics.quality > prometheus.quality) return TextFormat::kOpenMetrics100;
+  if (protobuf.quality > 0 && protobuf.quality >= open_metrics.quality &&
+      protobuf.quality >= prometheus.quality) {
+    return ScrapeFormat::kProtobuf;
+  }
+  if (open_metrics.quality > prometheus.quality) return ScrapeFormat::kOpenMetrics100;
   // Whoever takes anything, such as curl or a browser, has not asked for the younger format.
   const bool asked_for = open_metrics.quality > 0 && open_metrics.closeness > Closeness::kAnything;
-  return asked_for && open_metrics.quality == prometheus.quality ? TextFormat::kOpenMetrics100
-                                                                 : TextFormat::kPrometheus004;
+  return asked_for && open_metrics.quality == prometheus.quality ? ScrapeFormat::kOpenMetrics100
+                                                                 : ScrapeFormat::kPrometheus004;
 }
 
 ContentCoding NegotiateCoding(std::string_view accept_encoding_untrusted) {
@@ -173,10 +193,17 @@ ContentCoding NegotiateCoding(std::string_view accept_encoding_untrusted) {
   return gzip.quality > 0 ? ContentCoding::kGzip : ContentCoding::kIdentity;
 }
 
-std::string_view ContentType(TextFormat format) {
-  return format == TextFormat::kOpenMetrics100
-             ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
-             : "text/plain; version=0.0.4; charset=utf-8";
+std::string_view ContentType(ScrapeFormat format) {
+  switch (format) {
+    case ScrapeFormat::kProtobuf:
+      return "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; "
+             "encoding=delimited";
+    case ScrapeFormat::kOpenMetrics100:
+      return "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    case ScrapeFormat::kPrometheus004:
+      break;
+  }
+  return "text/plain; version=0.0.4; charset=utf-8";
 }
 
 }  // namespace tallyd

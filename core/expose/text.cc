@@ -23,6 +23,7 @@ constexpr double kMaxExactInteger = 9007199254740992.0;  // 2^53
 // Copies of a shared prefix go by blocks of this size and may write so much beyond their end.
 constexpr size_t kBlock = 32;
 constexpr std::string_view kTotalSuffix = "_total";
+constexpr std::string_view kCounterType = "counter";
 constexpr int kGzipLevel = 1;
 
 // Makes room for `size` bytes at the end of `page` and returns where they begin. Writing by pointer
@@ -201,14 +202,14 @@ struct Metadata {
 
 Metadata OpenMetricsCounter(const FamilyView& family) {
   if (family.stem_is_taken || !EndsWith(family.name, kTotalSuffix)) return {family.name, "unknown"};
-  return {family.name.substr(0, family.name.size() - kTotalSuffix.size()), "counter"};
+  return {family.name.substr(0, family.name.size() - kTotalSuffix.size()), kCounterType};
 }
 
 Metadata MetadataOf(const FamilyView& family, TextFormat format) {
   switch (family.type) {
     case FamilyType::kCounter:
       if (format == TextFormat::kOpenMetrics100) return OpenMetricsCounter(family);
-      return {family.name, "counter"};
+      return {family.name, kCounterType};
     case FamilyType::kGauge:
       return {family.name, "gauge"};
     case FamilyType::kHistogram:
@@ -283,6 +284,18 @@ void TextEncoder::Family(const FamilyView& family, std::string* page) const {
   page->append("# TYPE ").append(metadata.name).append(" ").append(metadata.type).push_back('\n');
 }
 
+void TextEncoder::AppendCreated(const FamilyView& family, std::string_view name,
+                                std::string_view labels, int64_t created_s,
+                                std::string* page) const {
+  constexpr std::string_view kSuffix = "_created";
+  if (!created_lines_ || created_s <= 0 || family.created_is_taken) return;
+  char* out = Extend(page, SeriesChars(name, labels) + kSuffix.size() + kMaxValueChars);
+  out = PutSuffixedSeries(out, name, kSuffix, labels);
+  out = PutInteger(out, static_cast<uint64_t>(created_s));
+  *out++ = '\n';
+  EndAt(out, page);
+}
+
 void TextEncoder::Counter(const FamilyView& family, std::string_view labels,
                           const CounterValue& value, std::string* page) const {
   char* out = Extend(page, SeriesChars(family.name, labels) + kMaxValueChars);
@@ -290,6 +303,11 @@ void TextEncoder::Counter(const FamilyView& family, std::string_view labels,
   out = PutCounter(out, value);
   *out++ = '\n';
   EndAt(out, page);
+  if (!created_lines_) return;
+  const Metadata metadata = OpenMetricsCounter(family);
+  if (metadata.type == kCounterType) {
+    AppendCreated(family, metadata.name, labels, value.created_s, page);
+  }
 }
 
 void TextEncoder::Gauge(const FamilyView& family, std::string_view labels, double value,
@@ -318,6 +336,7 @@ void TextEncoder::Histogram(const FamilyView& family, std::string_view labels,
   out = PutBucketEnd(out, "+Inf", cumulative);
 
   EndAt(PutSumAndCount(out, family.name, labels, value.sum, cumulative), page);
+  AppendCreated(family, family.name, labels, value.created_s, page);
 }
 
 void TextEncoder::Summary(const FamilyView& family, std::string_view labels,
@@ -331,6 +350,7 @@ void TextEncoder::Summary(const FamilyView& family, std::string_view labels,
   }
   char* const out = Extend(page, SummaryLinesChars(family.name, labels));
   EndAt(PutSumAndCount(out, family.name, labels, value.sum, value.count), page);
+  AppendCreated(family, family.name, labels, value.created_s, page);
 }
 
 void TextEncoder::Finish(std::string* page) const {

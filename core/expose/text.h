@@ -7,6 +7,7 @@
 #ifndef TALLYD_CORE_EXPOSE_TEXT_H_
 #define TALLYD_CORE_EXPOSE_TEXT_H_
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -30,7 +31,13 @@ class TextEncoder : public PageEncoder {
  public:
   // With kGzip every page becomes a gzip member (level 1). A body made of whole members is a valid
   // gzip stream (RFC 1952 section 2.2).
-  TextEncoder(TextFormat format, ContentCoding coding) : format_(format), coding_(coding) {}
+  //
+  // With `created_lines` OpenMetrics has a `_created` line for each series that counts. Prometheus
+  // stores them as series of their own, so that is for those who ask for it.
+  TextEncoder(TextFormat format, ContentCoding coding, bool created_lines = false)
+      : format_(format),
+        coding_(coding),
+        created_lines_(created_lines && format == TextFormat::kOpenMetrics100) {}
 
   void Family(const FamilyView& family, std::string* page) const override;
   void Counter(const FamilyView& family, std::string_view labels, const CounterValue& value,
@@ -41,12 +48,17 @@ class TextEncoder : public PageEncoder {
                  std::string* page) const override;
   void Summary(const FamilyView& family, std::string_view labels, const SummaryValue& value,
                std::string* page) const override;
+  bool adds_created_series() const override { return created_lines_; }
   bool compresses() const override { return coding_ == ContentCoding::kGzip; }
   void Finish(std::string* page) const override;
 
  private:
+  void AppendCreated(const FamilyView& family, std::string_view name, std::string_view labels,
+                     int64_t created_s, std::string* page) const;
+
   TextFormat format_;
   ContentCoding coding_;
+  bool created_lines_;
 };
 
 // Compresses into one gzip member, level 1.

@@ -30,12 +30,15 @@ FamilyType TypeOf(SeriesKind kind) {
 }
 
 constexpr std::string_view kTotal = "_total";
+constexpr std::string_view kCreated = "_created";
 constexpr size_t kContinues = SIZE_MAX;  // a family that began on a page before
 
+bool EndsWith(std::string_view name, std::string_view suffix) {
+  return name.size() > suffix.size() && name.substr(name.size() - suffix.size()) == suffix;
+}
+
 std::string_view StemOf(std::string_view name) {
-  const bool has =
-      name.size() > kTotal.size() && name.substr(name.size() - kTotal.size()) == kTotal;
-  return has ? name.substr(0, name.size() - kTotal.size()) : std::string_view();
+  return EndsWith(name, kTotal) ? name.substr(0, name.size() - kTotal.size()) : std::string_view();
 }
 
 }  // namespace
@@ -240,6 +243,7 @@ class Merger::Impl {
       family.lines = static_cast<uint32_t>(layout.quantiles.size()) + 2;
     }
     StemChanges(family.name);
+    CreatedChanges(family.name);
   }
 
   // Texts come from mapping files, so there are few.
@@ -255,6 +259,17 @@ class Merger::Impl {
     const FamilyId counter = table_.FindFamily(std::string(stem).append(kTotal));
     if (counter == kNoId || table_.family(counter).first == kNoId) return;
     pages_.Touch(table_.record(table_.family(counter).first).page);
+  }
+
+  // A family x_created takes the name of a line that each series of x and of x_total may have.
+  void CreatedChanges(std::string_view name) {
+    if (!EndsWith(name, kCreated)) return;
+    const std::string stem(name.substr(0, name.size() - kCreated.size()));
+    for (const std::string& other : {stem, stem + std::string(kTotal)}) {
+      const FamilyId id = table_.FindFamily(other);
+      if (id == kNoId || table_.family(id).first == kNoId) continue;
+      for (const SeriesId series : pages_.SeriesOf(id)) pages_.Touch(table_.record(series).page);
+    }
   }
 
   void FoldCell(CellRef cell, SeriesKind kind, ShardReader::SlotView* view) {
@@ -281,7 +296,10 @@ class Merger::Impl {
     const Family& family = table_.family_of(series);
     const std::string gone = family.size == 1 ? family.name : std::string();
     table_.Remove(series);
-    if (!gone.empty()) StemChanges(gone);
+    if (!gone.empty()) {
+      StemChanges(gone);
+      CreatedChanges(gone);
+    }
     ++stats_.series_removed;
   }
 
@@ -350,7 +368,7 @@ class Merger::Impl {
       if (record.family != current) {
         if (frames && current != kNoId) EndRun(encoder, begin, 0, frame, out);
         current = record.family;
-        family = ViewOf(table_.family(current));
+        family = ViewOf(table_.family(current), encoder);
         begin = kContinues;
         if (table_.family(current).first == series) {
           begin = out->size();
@@ -389,12 +407,18 @@ class Merger::Impl {
     }
   }
 
-  FamilyView ViewOf(const Family& family) const {
+  FamilyView ViewOf(const Family& family, const PageEncoder& encoder) const {
     const std::string_view stem = StemOf(family.name);
     return {.name = family.name,
             .help = helps_[family.help],
             .type = TypeOf(family.kind),
-            .stem_is_taken = !stem.empty() && table_.FindFamily(stem) != kNoId};
+            .stem_is_taken = !stem.empty() && table_.FindFamily(stem) != kNoId,
+            .created_is_taken = encoder.adds_created_series() && CreatedIsTaken(family.name)};
+  }
+
+  bool CreatedIsTaken(std::string_view name) const {
+    const std::string_view stem = StemOf(name);
+    return table_.FindFamily(std::string(stem.empty() ? name : stem).append(kCreated)) != kNoId;
   }
 
   void RenderSeries(const PageEncoder& encoder, const FamilyView& family, SeriesId series,

@@ -24,6 +24,8 @@ struct FamilyView {
   // A family is called `name` less its suffix "_total". OpenMetrics then cannot call the counter
   // that, and shows it as unknown.
   bool stem_is_taken = false;
+  // There is a family that is called as this one's `_created` lines would be.
+  bool created_is_taken = false;
 };
 
 // A counter: an integer that is exact to 2^63 and, beside it, the sum of what was no integer.
@@ -77,6 +79,8 @@ class PageEncoder {
                        std::string* page) const = 0;
   // Whether histograms come with their native form, which costs to make.
   virtual bool wants_native_histograms() const { return false; }
+  // Whether series come with one more that says when they were created, and so takes a name.
+  virtual bool adds_created_series() const { return false; }
   // Whether the length of a family stands before its series. If so, EndFamily is called when the
   // last series of a family that begins on this page is on it, or the page is full: `begin` is
   // where `Family` began to write, `elsewhere` the number of bytes that follow on other pages.

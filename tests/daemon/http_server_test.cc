@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,6 +29,7 @@
 #include "daemon/exit_code.h"
 #include "daemon/loop.h"
 #include "daemon/unique_fd.h"
+#include "tests/core/expose/family_reader.h"
 #include "tests/daemon/aggregation.h"
 
 namespace tallyd {
@@ -242,7 +244,7 @@ class HttpServerTest : public testing::Test {
   }
 
   double OwnMetric(const std::string& name) {
-    const std::string text = aggregation_.own_metrics().Render(TextFormat::kPrometheus004).tallyd;
+    const std::string text = aggregation_.own_metrics().Render(ScrapeFormat::kPrometheus004).tallyd;
     const size_t at = text.find("\n" + name + " ");
     return at == std::string::npos ? -1 : std::stod(text.substr(at + name.size() + 2));
   }
@@ -284,6 +286,45 @@ TEST_F(HttpServerTest, OpenMetricsEndsWithEof) {
   EXPECT_THAT(answer.body, HasSubstr("# TYPE aaa counter\naaa_total 1\n"));
   EXPECT_THAT(answer.body, EndsWith("\nzzz 3\n# EOF\n"));
   EXPECT_EQ(answer.body.find("# EOF"), answer.body.size() - 6);
+}
+
+constexpr char kAcceptProtobuf[] =
+    "Accept: application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;"
+    "encoding=delimited,text/plain;q=0.5\r\n";
+
+TEST_F(HttpServerTest, ProtobufIsOneStreamOfAllParts) {
+  aggregation_.Send("aaa:1|c\nqqq:200|ms\nzzz:3|g");
+  StartServer();
+  const Answer answer = Ask(Get("/metrics", kAcceptProtobuf));
+  EXPECT_EQ(answer.Header("Content-Type"),
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; "
+            "encoding=delimited");
+  std::vector<PbFamily> families;
+  EXPECT_EQ(ReadFamilies(answer.body, &families), "");
+  std::map<std::string, PbFamily> by_name;
+  std::vector<std::string> names;
+  for (const PbFamily& family : families) {
+    names.push_back(family.name());
+    by_name[family.name()] = family;
+  }
+  EXPECT_TRUE(std::is_sorted(names.begin(), names.end()));
+  EXPECT_EQ(by_name["aaa"].metric(0).counter().value(), 1);
+  EXPECT_GT(by_name["aaa"].metric(0).counter().created_timestamp().seconds(), 1'600'000'000);
+  EXPECT_EQ(by_name["qqq"].metric(0).histogram().sample_sum(), 0.2);
+  EXPECT_TRUE(by_name["qqq"].metric(0).histogram().has_schema());
+  EXPECT_EQ(by_name["zzz"].metric(0).gauge().value(), 3);
+  EXPECT_EQ(by_name["tallyd_applied_samples_total"].metric(0).counter().value(), 3);
+  EXPECT_GT(by_name["process_open_fds"].metric(0).gauge().value(), 0);
+
+  const Answer zipped =
+      Ask(Get("/metrics", absl::StrCat(kAcceptProtobuf, "Accept-Encoding: gzip\r\n")));
+  EXPECT_EQ(zipped.Header("Content-Encoding"), "gzip");
+  std::vector<PbFamily> unzipped;
+  EXPECT_EQ(ReadFamilies(Gunzip(zipped.body), &unzipped), "");
+  EXPECT_EQ(unzipped.size(), families.size());
+  const Answer own = Ask(Get("/-/metrics", kAcceptProtobuf));
+  EXPECT_EQ(ReadFamilies(own.body, &families), "");
+  EXPECT_EQ(families.size(), unzipped.size() - 3);
 }
 
 TEST_F(HttpServerTest, GzipIsOneStreamOfAllParts) {

@@ -22,7 +22,7 @@ using SnapshotPtr = std::shared_ptr<const Snapshot>;
 
 // Asks and waits for the answer.
 SnapshotPtr Ask(MergeThread& thread, absl::Duration max_age,
-                TextFormat format = TextFormat::kPrometheus004,
+                ScrapeFormat format = ScrapeFormat::kPrometheus004,
                 ContentCoding coding = ContentCoding::kIdentity) {
   std::promise<SnapshotPtr> promise;
   thread.Request(format, coding, max_age,
@@ -65,10 +65,10 @@ TEST(MergeThreadTest, EachFormatAndCodingIsItsOwn) {
   MergeThread& thread = aggregation.merge_thread();
   const absl::Duration any = absl::InfiniteDuration();
   EXPECT_THAT(TextOf(*Ask(thread, any)), HasSubstr("# TYPE a_total counter"));
-  EXPECT_THAT(TextOf(*Ask(thread, any, TextFormat::kOpenMetrics100)),
+  EXPECT_THAT(TextOf(*Ask(thread, any, ScrapeFormat::kOpenMetrics100)),
               HasSubstr("# TYPE a counter"));
   EXPECT_EQ(
-      TextOf(*Ask(thread, any, TextFormat::kPrometheus004, ContentCoding::kGzip)).substr(0, 2),
+      TextOf(*Ask(thread, any, ScrapeFormat::kPrometheus004, ContentCoding::kGzip)).substr(0, 2),
       "\x1f\x8b");
 }
 
@@ -114,7 +114,7 @@ TEST(MergeThreadTest, RequestsThatWaitTogetherShareOneMerge) {
     merges = thread.status().merges;
     aggregation.Send("a:1|c");
     for (auto& promise : promises) {
-      thread.Request(TextFormat::kPrometheus004, ContentCoding::kIdentity, absl::ZeroDuration(),
+      thread.Request(ScrapeFormat::kPrometheus004, ContentCoding::kIdentity, absl::ZeroDuration(),
                      [&promise](SnapshotPtr snapshot) { promise.set_value(std::move(snapshot)); });
     }
     hold.LetGo();
@@ -154,7 +154,7 @@ TEST(MergeThreadTest, TheEndLeavesNoRequestWithoutAnAnswer) {
     std::atomic<int> answers{0};
     constexpr int kRequests = 10;
     for (int i = 0; i < kRequests; ++i) {
-      aggregation.merge_thread().Request(TextFormat::kOpenMetrics100, ContentCoding::kIdentity,
+      aggregation.merge_thread().Request(ScrapeFormat::kOpenMetrics100, ContentCoding::kIdentity,
                                          absl::ZeroDuration(),
                                          [&answers](const SnapshotPtr&) { ++answers; });
     }
@@ -220,7 +220,7 @@ TEST(MergeThreadTest, ManyThreadsMayAskWhileAShardCounts) {
       for (int n = 0; n < 100; ++n) {
         const SnapshotPtr snapshot = Ask(
             aggregation.merge_thread(), i % 2 == 0 ? absl::ZeroDuration() : absl::Milliseconds(5),
-            i < 2 ? TextFormat::kPrometheus004 : TextFormat::kOpenMetrics100);
+            i < 2 ? ScrapeFormat::kPrometheus004 : ScrapeFormat::kOpenMetrics100);
         const std::string text = TextOf(*snapshot);
         const size_t at = text.find("\na 1");
         const uint64_t value = at == std::string::npos ? 0 : std::stoull(text.substr(at + 3));

@@ -60,6 +60,12 @@ TEST(OptionsTest, AnEmptyAddressSwitchesAKindOff) {
 TEST(OptionsTest, BooleansAreSwitchedOffByNo) {
   EXPECT_FALSE(Parse({}).enable_lifecycle);
   EXPECT_TRUE(Parse({"--web.enable-lifecycle"}).enable_lifecycle);
+  EXPECT_EQ(Parse({}).native_histograms, HistogramForm::kBoth);
+  EXPECT_EQ(Parse({"--web.native-histograms=native"}).native_histograms, HistogramForm::kNative);
+  EXPECT_EQ(Parse({"--web.native-histograms=classic"}).native_histograms, HistogramForm::kClassic);
+  ExpectRefused({"--web.native-histograms=on"}, "--web.native-histograms");
+  EXPECT_FALSE(Parse({}).created_timestamps);
+  EXPECT_TRUE(Parse({"--web.created-timestamps"}).created_timestamps);
   EXPECT_FALSE(Parse({"--web.enable-lifecycle", "--no-web.enable-lifecycle"}).enable_lifecycle);
 }
 

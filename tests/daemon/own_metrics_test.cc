@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "daemon/own_metrics_text.h"
+#include "tests/core/expose/family_reader.h"
 #include "tests/daemon/aggregation.h"
 
 namespace tallyd {
@@ -39,12 +40,13 @@ std::map<std::string, std::string> Samples(const std::string& text) {
 }
 
 std::map<std::string, std::string> Samples(const OwnMetrics& own,
-                                           TextFormat format = TextFormat::kPrometheus004) {
+                                           ScrapeFormat format = ScrapeFormat::kPrometheus004) {
   const OwnMetrics::Text text = own.Render(format);
   return Samples(text.process + text.tallyd);
 }
 
-std::string FamilyText(const MetricFamily& family, TextFormat format = TextFormat::kPrometheus004) {
+std::string FamilyText(const MetricFamily& family,
+                       ScrapeFormat format = ScrapeFormat::kPrometheus004) {
   std::string text;
   AppendFamily(family, format, &text);
   return text;
@@ -86,7 +88,7 @@ TEST(OwnMetricsTest, EventsAreCountedByKindAndAreNoSamples) {
 
 TEST(OwnMetricsTest, TheNamesOfTheContractAreThere) {
   Aggregation aggregation;
-  const OwnMetrics::Text text = aggregation.own_metrics().Render(TextFormat::kPrometheus004);
+  const OwnMetrics::Text text = aggregation.own_metrics().Render(ScrapeFormat::kPrometheus004);
   for (const char* name : {"tallyd_received_datagrams_total counter",
                            "tallyd_received_bytes_total counter",
                            "tallyd_received_samples_total counter",
@@ -147,7 +149,7 @@ TEST(OwnMetricsTest, ReloadsAreCountedAndTheLastSuccessIsDated) {
 TEST(OwnMetricsTest, ARelayHasMetricsOnlyIfThereIsOne) {
   Aggregation aggregation;
   OwnMetrics& own = aggregation.own_metrics();
-  EXPECT_THAT(own.Render(TextFormat::kPrometheus004).tallyd, Not(HasSubstr("tallyd_relay")));
+  EXPECT_THAT(own.Render(ScrapeFormat::kPrometheus004).tallyd, Not(HasSubstr("tallyd_relay")));
   const auto relay = Relay::Create("127.0.0.1:9", 4, 1).value();
   own.SetRelay(relay.get());
   relay->taps()[0]->OnLines({}, "too long");
@@ -164,7 +166,7 @@ TEST(OwnMetricsTest, FamiliesAreSortedAndHaveTheirPart) {
   const std::vector<MetricFamily> families = aggregation.own_metrics().Collect();
   EXPECT_TRUE(std::is_sorted(families.begin(), families.end(),
                              [](const auto& a, const auto& b) { return a.name < b.name; }));
-  const OwnMetrics::Text text = aggregation.own_metrics().Render(TextFormat::kPrometheus004);
+  const OwnMetrics::Text text = aggregation.own_metrics().Render(ScrapeFormat::kPrometheus004);
   EXPECT_THAT(text.process, AllOf(StartsWith("# HELP process_"), Not(HasSubstr("tallyd_"))));
   EXPECT_THAT(text.tallyd, AllOf(StartsWith("# HELP tallyd_"), Not(HasSubstr("process_cpu"))));
 }
@@ -233,7 +235,7 @@ TEST(OwnMetricsTest, CountsSeriesMergesAndScrapes) {
 TEST(OwnMetricsTest, ShowsBuffersAndConnectionsOfThoseThatHaveThem) {
   Aggregation aggregation;
   OwnMetrics& own = aggregation.own_metrics();
-  EXPECT_THAT(own.Render(TextFormat::kPrometheus004).tallyd, Not(HasSubstr("connections")));
+  EXPECT_THAT(own.Render(ScrapeFormat::kPrometheus004).tallyd, Not(HasSubstr("connections")));
   ConnectionCounts counts;
   own.SetConnectionCounts(&counts);
   counts.Opened(1);
@@ -263,11 +265,11 @@ TEST(OwnMetricsTest, BothFormatsShowTheSameSeries) {
   std::vector<std::string> open_metrics;
   for (const auto& [name, value] : Samples(aggregation.own_metrics())) text.push_back(name);
   for (const auto& [name, value] :
-       Samples(aggregation.own_metrics(), TextFormat::kOpenMetrics100)) {
+       Samples(aggregation.own_metrics(), ScrapeFormat::kOpenMetrics100)) {
     open_metrics.push_back(name);
   }
   EXPECT_EQ(text, open_metrics);
-  EXPECT_THAT(aggregation.own_metrics().Render(TextFormat::kOpenMetrics100).tallyd,
+  EXPECT_THAT(aggregation.own_metrics().Render(ScrapeFormat::kOpenMetrics100).tallyd,
               HasSubstr("\n# TYPE tallyd_applied_samples counter\ntallyd_applied_samples_total 0"));
 }
 
@@ -290,7 +292,7 @@ TEST(OwnMetricsTextTest, EscapesHelpAndLabels) {
   EXPECT_EQ(FamilyText(family),
             "# HELP g Back\\\\slash, \"quotes\"\\nand more.\n# TYPE g gauge\n"
             "g{a=\"1\",b=\"C:\\\\x \\\"y\\\"\\nz\"} 0.1\n");
-  EXPECT_THAT(FamilyText(family, TextFormat::kOpenMetrics100), HasSubstr("\\\"quotes\\\"\\nand"));
+  EXPECT_THAT(FamilyText(family, ScrapeFormat::kOpenMetrics100), HasSubstr("\\\"quotes\\\"\\nand"));
 }
 
 TEST(OwnMetricsTextTest, WritesShortestDoublesAndWholeIntegers) {
@@ -316,7 +318,7 @@ TEST(OwnMetricsTextTest, WritesSummariesAndUntypedToo) {
   metric.untyped.value = 7;
   EXPECT_EQ(FamilyText({"u", "", MetricType::Untyped, {metric}}),
             "# TYPE u untyped\nu{a=\"b\"} 7\n");
-  EXPECT_EQ(FamilyText({"u", "", MetricType::Untyped, {metric}}, TextFormat::kOpenMetrics100),
+  EXPECT_EQ(FamilyText({"u", "", MetricType::Untyped, {metric}}, ScrapeFormat::kOpenMetrics100),
             "# TYPE u unknown\nu{a=\"b\"} 7\n");
 }
 
@@ -327,7 +329,7 @@ TEST(OwnMetricsTextTest, ShowsWhatPrometheusCppShows) {
   const std::vector<MetricFamily> families = aggregation.own_metrics().Collect();
   std::string text;
   for (const MetricFamily& family : families)
-    AppendFamily(family, TextFormat::kPrometheus004, &text);
+    AppendFamily(family, ScrapeFormat::kPrometheus004, &text);
   // It writes labels in the order in which they were given, and we in theirs.
   std::vector<MetricFamily> sorted = families;
   for (MetricFamily& family : sorted) {
@@ -340,6 +342,41 @@ TEST(OwnMetricsTextTest, ShowsWhatPrometheusCppShows) {
     ASSERT_TRUE(expected.contains(series)) << series;
     const double reference = std::strtod(expected.at(series).c_str(), nullptr);
     EXPECT_NEAR(std::strtod(value.c_str(), nullptr), reference, std::abs(reference) * 1e-14);
+  }
+}
+
+// In protobuf there are the same values as in text.
+TEST(OwnMetricsTextTest, ProtobufHasAllOfThem) {
+  Aggregation aggregation;
+  aggregation.Send("a:1|c\nnonsense");
+  std::string bytes;
+  ClientMetric untyped;
+  untyped.untyped.value = 7;
+  ClientMetric summary;
+  summary.summary = {.sample_count = 3, .sample_sum = 1.5, .quantile = {{0.5, 0.25}}};
+  std::vector<MetricFamily> all = aggregation.own_metrics().Collect();
+  all.push_back({"u", "", MetricType::Untyped, {untyped}});
+  all.push_back({"s", "S.", MetricType::Summary, {summary}});
+  for (const MetricFamily& family : all) AppendFamily(family, ScrapeFormat::kProtobuf, &bytes);
+  std::vector<PbFamily> families;
+  ASSERT_EQ(ReadFamilies(bytes, &families), "");
+  ASSERT_EQ(families.size(), all.size());
+  for (size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(families[i].name(), all[i].name);
+    EXPECT_EQ(families[i].help(), all[i].help);
+    ASSERT_EQ(families[i].metric_size(), static_cast<int>(all[i].metric.size()));
+    for (int n = 0; n < families[i].metric_size(); ++n) {
+      const ClientMetric& metric = all[i].metric[static_cast<size_t>(n)];
+      const auto& read = families[i].metric(n);
+      EXPECT_EQ(read.label_size(), static_cast<int>(metric.label.size()));
+      EXPECT_EQ(read.counter().value(), metric.counter.value);
+      EXPECT_EQ(read.gauge().value(), metric.gauge.value);
+      EXPECT_EQ(read.untyped().value(), metric.untyped.value);
+      EXPECT_EQ(read.histogram().sample_count(), metric.histogram.sample_count);
+      EXPECT_EQ(read.histogram().sample_sum(), metric.histogram.sample_sum);
+      EXPECT_EQ(read.summary().sample_count(), metric.summary.sample_count);
+      EXPECT_EQ(read.summary().quantile_size(), static_cast<int>(metric.summary.quantile.size()));
+    }
   }
 }
 

@@ -408,7 +408,7 @@ class AcceptProxy:
 class Prometheus:
     """Debian's Prometheus, scraping `targets` = {job: port} every second."""
 
-    def __init__(self, targets):
+    def __init__(self, targets, *flags):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="tallyd-e2e-prometheus-"))
         self.port = free_port()
         (self.directory / "prometheus.yml").write_text(self._config(targets))
@@ -419,6 +419,7 @@ class Prometheus:
                 f"--storage.tsdb.path={self.directory}/data",
                 f"--web.listen-address=127.0.0.1:{self.port}",
                 "--log.level=warn",
+                *flags,
             ],
             self.directory / "prometheus.log",
         )
@@ -468,7 +469,11 @@ class Prometheus:
         result = json.loads(answer.body)
         if result.get("status") != "success":
             raise AssertionError(f"{expression}: {result}")
-        return [(row["metric"], float(row["value"][1])) for row in result["data"]["result"]]
+        return [(row["metric"], self._value(row)) for row in result["data"]["result"]]
+
+    @staticmethod
+    def _value(row):
+        return float(row["value"][1])
 
     def value(self, expression, at=None):
         """The one value of an expression, or None."""

@@ -25,13 +25,16 @@ std::string UpperCase(std::string_view text) {
 }
 
 void CheckFormat(std::string_view header) {
-  const TextFormat format = NegotiateFormat(header);
+  const ScrapeFormat format = NegotiateFormat(header);
   Check(!ContentType(format).empty());
   Check(NegotiateFormat(UpperCase(header)) == format);
+  if (UpperCase(header).find("PROTOBUF") == std::string::npos) {
+    Check(format != ScrapeFormat::kProtobuf);
+  }
   if (header.find("openmetrics") == std::string_view::npos &&
       UpperCase(header).find("OPENMETRICS") == std::string::npos &&
       header.find('*') == std::string_view::npos) {
-    Check(format == TextFormat::kPrometheus004);
+    Check(format != ScrapeFormat::kOpenMetrics100);
   }
 }
 

@@ -9,12 +9,13 @@
 namespace tallyd {
 namespace {
 
-constexpr TextFormat kText = TextFormat::kPrometheus004;
-constexpr TextFormat kOpenMetrics = TextFormat::kOpenMetrics100;
+constexpr ScrapeFormat kText = ScrapeFormat::kPrometheus004;
+constexpr ScrapeFormat kOpenMetrics = ScrapeFormat::kOpenMetrics100;
+constexpr ScrapeFormat kProtobuf = ScrapeFormat::kProtobuf;
 
 struct FormatCase {
   std::string_view accept;
-  TextFormat expected;
+  ScrapeFormat expected;
 };
 
 void PrintTo(const FormatCase& c, std::ostream* out) { *out << '"' << c.accept << '"'; }
@@ -36,7 +37,7 @@ INSTANTIATE_TEST_SUITE_P(
                    "encoding=delimited,application/openmetrics-text;version=1.0.0;q=0.8,"
                    "application/openmetrics-text;version=0.0.1;q=0.75,"
                    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
-                   kOpenMetrics},
+                   kProtobuf},
         // Prometheus 3, by default and with the text formats 0.0.4 forced.
         FormatCase{"application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
                    "application/openmetrics-text;version=0.0.1;q=0.5,"
@@ -84,6 +85,41 @@ INSTANTIATE_TEST_SUITE_P(
         // Versions that we do not speak.
         FormatCase{"application/openmetrics-text;version=2.0.0", kText},
         FormatCase{"application/openmetrics-text;version=0.0.1,text/plain;q=0.1", kText}));
+
+INSTANTIATE_TEST_SUITE_P(
+    ProtobufForThoseWhoAskForIt, NegotiateFormatTest,
+    testing::Values(
+        // Telegraf.
+        FormatCase{"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;"
+                   "encoding=delimited;q=0.7,text/plain;version=0.0.4;q=0.3",
+                   kProtobuf},
+        FormatCase{"application/vnd.google.protobuf; proto=\"io.prometheus.client.MetricFamily\"; "
+                   "encoding=\"delimited\"",
+                   kProtobuf},
+        FormatCase{"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;"
+                   "encoding=delimited;escaping=allow-utf-8",
+                   kProtobuf},
+        FormatCase{"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;"
+                   "encoding=delimited,application/openmetrics-text,text/plain",
+                   kProtobuf},
+        FormatCase{"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;"
+                   "encoding=delimited;q=0.3,application/openmetrics-text;q=0.4",
+                   kOpenMetrics},
+        FormatCase{"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;"
+                   "encoding=delimited;q=0,text/plain;q=0",
+                   kText},
+        // Other messages, other encodings, and ranges that say neither.
+        FormatCase{"application/vnd.google.protobuf", kText},
+        FormatCase{"application/vnd.google.protobuf;encoding=delimited", kText},
+        FormatCase{"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily",
+                   kText},
+        FormatCase{"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;"
+                   "encoding=text",
+                   kText},
+        FormatCase{"application/vnd.google.protobuf;proto=io.prometheus.write.v2.Request;"
+                   "encoding=delimited",
+                   kText},
+        FormatCase{"application/*;q=1,*/*;q=1", kOpenMetrics}));
 
 INSTANTIATE_TEST_SUITE_P(Unusable, NegotiateFormatTest,
                          testing::Values(FormatCase{"", kText}, FormatCase{" \t ", kText},
@@ -134,6 +170,9 @@ TEST(ContentTypeTest, NamesVersionAndCharset) {
   EXPECT_EQ(ContentType(kText), "text/plain; version=0.0.4; charset=utf-8");
   EXPECT_EQ(ContentType(kOpenMetrics),
             "application/openmetrics-text; version=1.0.0; charset=utf-8");
+  EXPECT_EQ(ContentType(kProtobuf),
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; "
+            "encoding=delimited");
 }
 
 }  // namespace

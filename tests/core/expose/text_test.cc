@@ -382,5 +382,52 @@ TEST(TextSerializerTest, ShowsWhatPrometheusCppShows) {
   EXPECT_EQ(Parse(page), Parse(expected)) << page << "\n--- prometheus-cpp\n" << expected;
 }
 
+TEST(CreatedLinesTest, StandWithWhatTheyDate) {
+  const TextEncoder encoder(TextFormat::kOpenMetrics100, ContentCoding::kIdentity, true);
+  std::string page;
+  const FamilyView counter = View("hits_total", FamilyType::kCounter);
+  encoder.Counter(counter, R"(a="b")", {.whole = 3, .created_s = 1'700'000'000}, &page);
+  EXPECT_EQ(page, "hits_total{a=\"b\"} 3\nhits_created{a=\"b\"} 1700000000\n");
+  page.clear();
+  const Buckets buckets = MakeBuckets({1}, {2, 3}, 4);
+  HistogramValue histogram = buckets.View();
+  histogram.created_s = 7;
+  encoder.Histogram(View("took", FamilyType::kHistogram), "", histogram, &page);
+  EXPECT_THAT(page, EndsWith("took_sum 4\ntook_count 5\ntook_created 7\n"));
+  page.clear();
+  encoder.Summary(
+      View("size", FamilyType::kSummary), "",
+      {.quantiles = {}, .ranks = {}, .values = {}, .count = 1, .sum = 2, .created_s = 8}, &page);
+  EXPECT_EQ(page, "size_sum 2\nsize_count 1\nsize_created 8\n");
+}
+
+// What OpenMetrics does not call a counter has none, nor has what is not dated, nor one whose line
+// would be called as another family is.
+TEST(CreatedLinesTest, AreWhereTheFormatHasThem) {
+  const TextEncoder encoder(TextFormat::kOpenMetrics100, ContentCoding::kIdentity, true);
+  std::string page;
+  const CounterValue value = {.whole = 3, .created_s = 9};
+  encoder.Counter(View("hits", FamilyType::kCounter), "", value, &page);
+  encoder.Counter(View("hits_total", FamilyType::kCounter, "", true), "", value, &page);
+  FamilyView taken = View("x_total", FamilyType::kCounter);
+  taken.created_is_taken = true;
+  encoder.Counter(taken, "", value, &page);
+  encoder.Counter(View("y_total", FamilyType::kCounter), "", {.whole = 3}, &page);
+  encoder.Gauge(View("g", FamilyType::kGauge), "", 1, &page);
+  EXPECT_EQ(page, "hits 3\nhits_total 3\nx_total 3\ny_total 3\ng 1\n");
+}
+
+TEST(CreatedLinesTest, AreInOpenMetricsAndForThoseWhoWantThem) {
+  for (const TextEncoder& encoder :
+       {TextEncoder(TextFormat::kOpenMetrics100, ContentCoding::kIdentity),
+        TextEncoder(TextFormat::kPrometheus004, ContentCoding::kIdentity, true)}) {
+    std::string page;
+    encoder.Counter(View("hits_total", FamilyType::kCounter), "", {.whole = 3, .created_s = 9},
+                    &page);
+    EXPECT_EQ(page, "hits_total 3\n");
+    EXPECT_FALSE(encoder.adds_created_series());
+  }
+}
+
 }  // namespace
 }  // namespace tallyd

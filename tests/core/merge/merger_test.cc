@@ -318,5 +318,45 @@ TEST_F(MergerTest, IncrementalMergeEqualsFullScan) {
   ExpectBalanced(feeder);
 }
 
+// A family may be called as the created lines of another; then those go.
+TEST_F(MergerTest, CreatedLinesGiveWayToAFamilyOfTheirName) {
+  ShardFeeder feeder({.shards = 1, .ttl_ms = 3000});
+  const TextEncoder encoder(TextFormat::kOpenMetrics100, ContentCoding::kIdentity, true);
+  const int variant = feeder.merger().AddVariant(&encoder);
+  const auto created = [&](const std::string& name) {
+    feeder.Turn();
+    feeder.Merge(1'700'000'000);
+    std::string text;
+    const auto snapshot = feeder.merger().Render(variant);
+    for (const auto& section : snapshot->sections) {
+      for (const PageBuffer& page : section) text += *page;
+    }
+    int lines = 0;
+    const std::string end = name + "} 1700000000\n";
+    for (size_t at = text.find(end); at != std::string::npos; at = text.find(end, at + 1)) ++lines;
+    return lines;
+  };
+  constexpr int kSeries = 3000;  // several pages
+  const auto keep = [&] {
+    for (int i = 0; i < kSeries; ++i) {
+      feeder.Send("hits_total:1|c|#i:" + std::to_string(i) + ",n:hits\ntook:1|ms|#n:took");
+    }
+  };
+  keep();
+  EXPECT_EQ(created("n=\"hits\""), kSeries);
+  EXPECT_EQ(created("n=\"took\""), 1);
+  feeder.Send("hits_created:1|g");
+  feeder.Send("took_created:1|g");
+  EXPECT_EQ(created("n=\"hits\""), 0);
+  EXPECT_EQ(created("n=\"took\""), 0);
+  for (int second = 0; second < 5; ++second) {
+    feeder.Advance(1'000'000'000);
+    keep();
+    created("");
+  }
+  EXPECT_EQ(created("n=\"hits\""), kSeries);
+  EXPECT_EQ(created("n=\"took\""), 1);
+}
+
 }  // namespace
 }  // namespace tallyd
