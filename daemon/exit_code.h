@@ -14,6 +14,7 @@ enum class ExitCode : int {
   kRuntimeFailure = 1,
   kUsage = 2,         // a flag or a configuration file is wrong
   kInUse = 3,         // an address, a socket path or a lock cannot be had; the message names it
+  kFindings = 3,      // of tallyctl alone: what was checked holds, but a reviewer would object
   kStateRefused = 4,  // the saved state is not ours to read
 };
 

@@ -15,6 +15,7 @@
 #include "absl/strings/str_format.h"
 #include "daemon/admin_client.h"
 #include "daemon/capture_file.h"
+#include "daemon/catalog/command.h"
 #include "daemon/clock.h"
 #include "daemon/exit_code.h"
 #include "daemon/explain.h"
@@ -62,6 +63,7 @@ struct Arguments {
   std::string capture;
   std::string socket;
   CaptureOptions capturing;
+  CatalogArguments catalog;
   bool json = false;
 };
 
@@ -336,6 +338,7 @@ ExitCode Main(int argc, char** argv) {
   const CLI::App* const explain = AddExplain(&app, &arguments);
   const CLI::App* const capture = AddCapture(&app, &arguments);
   AddMigrateCheck(&app, &arguments);
+  const CLI::App* const catalog = AddCatalogCommand(&app, &arguments.catalog);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -344,6 +347,7 @@ ExitCode Main(int argc, char** argv) {
   if (explain->parsed()) {
     return arguments.socket.empty() ? ExplainHere(arguments) : ExplainByDaemon(arguments);
   }
+  if (catalog->parsed()) return RunCatalogCommand(*catalog, arguments.catalog);
   return capture->parsed() ? RunCapture(arguments) : RunMigrateCheck(arguments);
 }
 
