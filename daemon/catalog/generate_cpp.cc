@@ -16,80 +16,80 @@ namespace tallyd {
 namespace {
 
 // What every header has. A line is made on the stack and given to the sink as a whole.
-constexpr char kLine[] = R"cpp(
-  // A line may have so many bytes. A longer one is not sent, and the function that made it says
-  // false.
-  inline constexpr std::size_t kMaxLineBytes = 1024;
+constexpr char kLine[] = R"header(
+// A line may have so many bytes. A longer one is not sent, and the function that made it says
+// false.
+inline constexpr std::size_t kMaxLineBytes = 1024;
 
-  namespace detail {
+namespace detail {
 
-  class Line {
-   public:
-    void Put(std::string_view text) {
-      if (text.size() > kMaxLineBytes - size_) {
-        fits_ = false;
-        return;
-      }
-      std::memcpy(bytes_ + size_, text.data(), text.size());
-      size_ += text.size();
+class Line {
+ public:
+  void Put(std::string_view text) {
+    if (text.size() > kMaxLineBytes - size_) {
+      fits_ = false;
+      return;
     }
-    // A value that somebody else chose: what would end a tag, a segment or the line becomes "_".
-    void PutValue(std::string_view text, std::string_view ends) {
-      for (const char c : text) {
-        const bool fits_in = c != '\n' && c != '\r' && c != '|' && ends.find(c) == ends.npos;
-        Put(fits_in ? std::string_view(&c, 1) : std::string_view("_"));
-      }
+    std::memcpy(bytes_ + size_, text.data(), text.size());
+    size_ += text.size();
+  }
+  // A value that somebody else chose: what would end a tag, a segment or the line becomes "_".
+  void PutValue(std::string_view text, std::string_view ends) {
+    for (const char c : text) {
+      const bool fits_in = c != '\n' && c != '\r' && c != '|' && ends.find(c) == ends.npos;
+      Put(fits_in ? std::string_view(&c, 1) : std::string_view("_"));
     }
-    void PutSegment(std::string_view text) { PutValue(text, ".:,#;[]"); }
-    void PutTag(std::string_view text) { PutValue(text, ","); }
-    void PutNumber(double value) {
-      char digits[32];
-      const std::to_chars_result end = std::to_chars(digits, digits + sizeof digits, value);
-      Put(std::string_view(digits, static_cast<std::size_t>(end.ptr - digits)));
-    }
-    template <typename Sink>
-    bool SendTo(Sink& sink) const {
-      if (fits_) sink(std::string_view(bytes_, size_));
-      return fits_;
-    }
+  }
+  void PutSegment(std::string_view text) { PutValue(text, ".:,#;[]"); }
+  void PutTag(std::string_view text) { PutValue(text, ","); }
+  void PutNumber(double value) {
+    char digits[32];
+    const std::to_chars_result end = std::to_chars(digits, digits + sizeof digits, value);
+    Put(std::string_view(digits, static_cast<std::size_t>(end.ptr - digits)));
+  }
+  template <typename Sink>
+  bool SendTo(Sink& sink) const {
+    if (fits_) sink(std::string_view(bytes_, size_));
+    return fits_;
+  }
 
-   private:
-    char bytes_[kMaxLineBytes];
-    std::size_t size_ = 0;
-    bool fits_ = true;
-  };
+ private:
+  char bytes_[kMaxLineBytes];
+  std::size_t size_ = 0;
+  bool fits_ = true;
+};
 
-  }  // namespace detail
+}  // namespace detail
 
-  // A sink that packs lines into datagrams: `send` gets each as a std::string_view when it is full,
-  // on Flush(), and at the end. Not to be shared between threads.
-  template <typename Send, std::size_t bytes = 1432>
-  class Batch {
-    static_assert(bytes >= kMaxLineBytes, "a line must fit");
+// A sink that packs lines into datagrams: `send` gets each as a std::string_view when it is full,
+// on Flush(), and at the end. Not to be shared between threads.
+template <typename Send, std::size_t bytes = 1432>
+class Batch {
+  static_assert(bytes >= kMaxLineBytes, "a line must fit");
 
-   public:
-    explicit Batch(Send send) : send_(static_cast<Send&&>(send)) {}
-    Batch(const Batch&) = delete;
-    Batch& operator=(const Batch&) = delete;
-    ~Batch() { Flush(); }
+ public:
+  explicit Batch(Send send) : send_(static_cast<Send&&>(send)) {}
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+  ~Batch() { Flush(); }
 
-    void operator()(std::string_view line) {
-      if (size_ + 1 + line.size() > bytes) Flush();
-      if (size_ > 0) bytes_[size_++] = '\n';
-      std::memcpy(bytes_ + size_, line.data(), line.size());
-      size_ += line.size();
-    }
-    void Flush() {
-      if (size_ > 0) send_(std::string_view(bytes_, size_));
-      size_ = 0;
-    }
+  void operator()(std::string_view line) {
+    if (size_ + 1 + line.size() > bytes) Flush();
+    if (size_ > 0) bytes_[size_++] = '\n';
+    std::memcpy(bytes_ + size_, line.data(), line.size());
+    size_ += line.size();
+  }
+  void Flush() {
+    if (size_ > 0) send_(std::string_view(bytes_, size_));
+    size_ = 0;
+  }
 
-   private:
-    Send send_;
-    char bytes_[bytes];
-    std::size_t size_ = 0;
-  };
-)cpp";
+ private:
+  Send send_;
+  char bytes_[bytes];
+  std::size_t size_ = 0;
+};
+)header";
 
 class CppHeader {
  public:

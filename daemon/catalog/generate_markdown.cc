@@ -123,7 +123,7 @@ std::string Queries(const Catalog& catalog, const DeclaredAlert& alert) {
 
 std::string Runbook(const Catalog& catalog, const DeclaredAlert& alert) {
   std::string text =
-      absl::StrCat("# ", alert.name, "\n\n", alert.summary, "\n\n", alert.description,
+      absl::StrCat("# ", alert.name, "\n\n", alert.summary, "\n\n", Code(alert.description),
                    "\n\n| service | severity | owner | after |\n"
                    "| --- | --- | --- | --- |\n| ",
                    catalog.service, " | ", alert.severity, " | ", OwnerOf(catalog, alert), " | ",

@@ -80,35 +80,33 @@ def line(metric: Metric, value: Union[float, str], /, **labels: str) -> str:
 
 )py";
 
-std::string Tuple(const std::vector<std::string>& items) {
-  std::string text = "(";
-  for (const std::string& item : items) absl::StrAppend(&text, item, ", ");
-  if (items.size() > 1) text.resize(text.size() - 2);
-  if (items.size() == 1) text.resize(text.size() - 1);
-  return text + ")";
-}
-
 std::string Texts(const std::vector<std::string>& texts) {
-  std::vector<std::string> items;
-  for (const std::string& text : texts) items.push_back(CodeLiteral(text));
-  return Tuple(items);
+  std::string text = "(";
+  for (const std::string& item : texts) {
+    absl::StrAppend(&text, text.size() > 1 ? ", " : "", CodeLiteral(item));
+  }
+  // A tuple of one needs its comma.
+  return text + (texts.size() == 1 ? ",)" : ")");
 }
 
 std::string LabelRecord(const DeclaredLabel& label) {
-  return absl::StrCat("\n        Label(", CodeLiteral(label.name), ", ", Texts(label.values), ", ",
+  return absl::StrCat("        Label(", CodeLiteral(label.name), ", ", Texts(label.values), ", ",
                       label.is_enumerable() ? label.values.size() : label.max_values, ", ",
                       label.from.empty() ? "True" : "False", ")");
 }
 
 std::string MetricRecord(const DeclaredMetric& metric, const std::string& name) {
   const Emission emission = IsSent(metric) ? EmissionOf(metric) : Emission();
-  std::vector<std::string> labels;
-  for (const DeclaredLabel& label : metric.labels) labels.push_back(LabelRecord(label));
+  std::string labels = "(";
+  for (const DeclaredLabel& label : metric.labels) {
+    absl::StrAppend(&labels, "\n", LabelRecord(label), ",");
+  }
+  labels += metric.labels.empty() ? ")" : "\n    )";
   return absl::StrCat(name, " = Metric(\n    ", CodeLiteral(metric.name), ",\n    ",
                       CodeLiteral(TypeName(metric.type)), ",\n    ", CodeLiteral(UnitOf(metric)),
                       ",\n    ", CodeLiteral(metric.help), ",\n    ", CodeLiteral(emission.source),
                       ",\n    ", Texts(StarsOf(emission)), ",\n    ", CodeLiteral(emission.type),
-                      ",\n    ", CodeNumber(emission.factor), ",\n    ", Tuple(labels), ",\n)\n");
+                      ",\n    ", CodeNumber(emission.factor), ",\n    ", labels, ",\n)\n");
 }
 
 }  // namespace

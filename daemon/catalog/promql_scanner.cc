@@ -116,7 +116,8 @@ bool PromqlScanner::Sees(std::string_view sign) {
   SkipBlanks();
   const std::string_view rest = text_.substr(at_);
   if (!absl::StartsWithIgnoreCase(View(rest), View(sign))) return false;
-  return !absl::ascii_isalnum(sign.back()) || rest.size() == sign.size() || !IsInWord(rest[sign.size()]);
+  return !absl::ascii_isalnum(sign.back()) || rest.size() == sign.size() ||
+         !IsInWord(rest[sign.size()]);
 }
 
 bool PromqlScanner::Accept(std::string_view sign) {
