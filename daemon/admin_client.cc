@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
+#include "daemon/clock.h"
 
 namespace tallyd {
 namespace {
@@ -40,12 +41,17 @@ int StatusCodeOf(const std::string& header) {
 
 }  // namespace
 
-absl::StatusOr<AdminClient> AdminClient::Connect(const std::string& path) {
+absl::StatusOr<AdminClient> AdminClient::Connect(const std::string& path, absl::Duration timeout) {
   const absl::StatusOr<sockaddr_un> address = AddressOf(path);
   if (!address.ok()) return address.status();
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   AdminClient client(path, std::move(fd));
   if (!client.fd_.valid()) return client.Error("cannot open a socket");
+  if (timeout != absl::InfiniteDuration()) {
+    client.deadline_ns_ = MonotonicNs() + absl::ToInt64Nanoseconds(timeout);
+    const timeval wait = absl::ToTimeval(timeout);  // connecting waits where many do
+    ::setsockopt(client.fd_.get(), SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+  }
   const auto* target = reinterpret_cast<const sockaddr*>(&*address);
   if (::connect(client.fd_.get(), target, sizeof(*address)) != 0) {
     return client.Error("cannot reach tallyd");
@@ -74,6 +80,9 @@ absl::StatusOr<std::string> AdminClient::Receive(const std::function<bool()>& st
     if (!stopped_ && stop && stop()) {
       stopped_ = true;
       ::shutdown(fd_.get(), SHUT_WR);
+    }
+    if (MonotonicNs() > deadline_ns_) {
+      return absl::DeadlineExceededError(absl::StrCat("tallyd does not answer on ", path_));
     }
     pollfd readable{fd_.get(), POLLIN, 0};
     if (::poll(&readable, 1, kPollMs) <= 0) continue;

@@ -3,6 +3,7 @@
 #ifndef TALLYD_DAEMON_ADMIN_CLIENT_H_
 #define TALLYD_DAEMON_ADMIN_CLIENT_H_
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "daemon/unique_fd.h"
 
 namespace tallyd {
@@ -17,8 +19,10 @@ namespace tallyd {
 // One request and its answer, waiting for both. Thread-compatible.
 class AdminClient {
  public:
-  // NotFound or Unavailable, with the path, if nobody answers there.
-  static absl::StatusOr<AdminClient> Connect(const std::string& path);
+  // NotFound or Unavailable, with the path, if nobody answers there. All of a request must be done
+  // within `timeout`.
+  static absl::StatusOr<AdminClient> Connect(const std::string& path,
+                                             absl::Duration timeout = absl::InfiniteDuration());
 
   using Body = std::function<absl::Status(std::string_view)>;
 
@@ -38,6 +42,7 @@ class AdminClient {
   std::string path_;
   UniqueFd fd_;
   bool stopped_ = false;
+  int64_t deadline_ns_ = INT64_MAX;
 };
 
 // For the value of a query's parameter.

@@ -8,11 +8,13 @@
 #include <cstring>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/time.h"
 #include "daemon/admin_client.h"
 #include "daemon/capture_file.h"
 #include "daemon/catalog/command.h"
@@ -24,6 +26,7 @@
 #include "daemon/migrate_check.h"
 #include "daemon/options.h"
 #include "daemon/terminal_text.h"
+#include "daemon/top_command.h"
 
 namespace tallyd {
 namespace {
@@ -64,6 +67,9 @@ struct Arguments {
   std::string socket;
   CaptureOptions capturing;
   CatalogArguments catalog;
+  TopOptions top;
+  std::string top_sort;
+  std::string top_interval;
   bool json = false;
 };
 
@@ -306,6 +312,59 @@ CLI::App* AddCapture(CLI::App* app, Arguments* arguments) {
   return capture;
 }
 
+CLI::App* AddTop(CLI::App* app, Arguments* arguments) {
+  TopOptions* const top = &arguments->top;
+  top->socket = kDefaultSocket;
+  CLI::App* const command = app->add_subcommand(
+      "top",
+      "Show what a running tallyd is doing: families, senders, listeners, drops, budgets; live, "
+      "until q is pressed.");
+  command
+      ->add_option("--socket", top->socket,
+                   "the --admin.socket of that tallyd. Default /run/tallyd/admin.sock")
+      ->type_name("PATH");
+  CLI::Option* const once = command->add_flag(
+      "--once", top->once, "print it as text and end; rates are those of one interval");
+  command
+      ->add_flag("--json", top->json, "with --once: one JSON object; docs/tallyctl.md has its keys")
+      ->needs(once);
+  command
+      ->add_option("--sort", arguments->top_sort,
+                   "what tables are sorted by: rate, total, series, dropped, folded or name. "
+                   "Default rate")
+      ->type_name("KEY");
+  command
+      ->add_option("--interval", arguments->top_interval,
+                   "how often to ask, as 500ms or 2s; with --once 0 asks but once, and knows no "
+                   "rates. Default 1s")
+      ->type_name("DURATION");
+  command->footer("Exit code: 0, or 1 if tallyd does not answer, 2 usage.");
+  return command;
+}
+
+ExitCode Top(const Arguments& arguments) {
+  TopOptions options = arguments.top;
+  if (!arguments.top_sort.empty()) {
+    const std::optional<TopSort> sort = TopSortOf(arguments.top_sort);
+    if (!sort.has_value()) {
+      return Fail(absl::InvalidArgumentError(
+                      absl::StrCat("--sort is rate, total, series, dropped, folded or name, not \"",
+                                   Printable(arguments.top_sort), "\"")),
+                  ExitCode::kUsage);
+    }
+    options.sort = *sort;
+  }
+  const std::string& interval = arguments.top_interval;
+  const bool read = interval.empty() || absl::ParseDuration(interval, &options.interval);
+  const absl::Duration least = options.once ? absl::ZeroDuration() : absl::Milliseconds(100);
+  if (!read || options.interval < least || options.interval > absl::Hours(1)) {
+    return Fail(
+        absl::InvalidArgumentError("--interval is a duration of 100ms to 1h, or 0 with --once"),
+        ExitCode::kUsage);
+  }
+  return RunTop(options);
+}
+
 CLI::App* AddMigrateCheck(CLI::App* app, Arguments* arguments) {
   CLI::App* const migrate =
       app->add_subcommand("migrate", "Come over from statsd_exporter: see \"migrate check\".");
@@ -337,6 +396,7 @@ ExitCode Main(int argc, char** argv) {
   Arguments arguments;
   const CLI::App* const explain = AddExplain(&app, &arguments);
   const CLI::App* const capture = AddCapture(&app, &arguments);
+  const CLI::App* const top = AddTop(&app, &arguments);
   AddMigrateCheck(&app, &arguments);
   const CLI::App* const catalog = AddCatalogCommand(&app, &arguments.catalog);
   try {
@@ -348,6 +408,7 @@ ExitCode Main(int argc, char** argv) {
     return arguments.socket.empty() ? ExplainHere(arguments) : ExplainByDaemon(arguments);
   }
   if (catalog->parsed()) return RunCatalogCommand(*catalog, arguments.catalog);
+  if (top->parsed()) return Top(arguments);
   return capture->parsed() ? RunCapture(arguments) : RunMigrateCheck(arguments);
 }
 
