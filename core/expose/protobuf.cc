@@ -158,106 +158,116 @@ class Nested {
 };
 constexpr size_t kMaxNested = 1 + kMaxVarint;
 
-// Appends the labels of a series, which come as in the text formats: `a="b",c="d"`.
-class LabelWriter {
+// Finds the quotes in a text, a block at a time.
+class QuoteScanner {
  public:
-  LabelWriter(std::string_view labels, char* out)
-      : begin_(labels.data()), end_(labels.data() + labels.size()), out_(out) {}
+  explicit QuoteScanner(std::string_view text)
+      : at_(text.data()), end_(text.data() + text.size()) {}
 
-  // What the labels may take: each of them brings four characters of its own and takes two tags and
-  // two lengths more at most, but for texts of more than 127 bytes, whose length takes more.
-  static size_t Bound(std::string_view labels) { return 3 * labels.size() + kBlock; }
-
-  char* Write() {
-    const auto size = static_cast<size_t>(end_ - begin_);
-    if (size > 0 && std::memchr(begin_, '\\', size) == nullptr) {
-      WritePlain();
-    } else {
-      WriteEscaped();
-    }
-    return out_;
+  // The next one; there must be one.
+  const char* Next() {
+    while (quotes_ == 0) ScanBlock();
+    const char* const quote = block_ + std::countr_zero(quotes_);
+    quotes_ &= quotes_ - 1;
+    return quote;
   }
 
  private:
-  // Without backslashes every other quote ends a value.
-  void WritePlain() {
-    const char* name = begin_;
-    const char* value = nullptr;
-    const auto on_quote = [&](const char* quote) {
-      if (value == nullptr) {
-        value = quote + 1;
-        return;
-      }
-      Put({name, static_cast<size_t>(value - 2 - name)},
-          {value, static_cast<size_t>(quote - value)}, end_);
-      name = quote + 2;
-      value = nullptr;
-    };
-    const char* at = begin_;
-    for (; end_ - at >= static_cast<ptrdiff_t>(kBlock); at += kBlock) {
-      const __m128i block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
-      auto quotes =
-          static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(block, _mm_set1_epi8('"'))));
-      for (; quotes != 0; quotes &= quotes - 1) on_quote(at + std::countr_zero(quotes));
+  void ScanBlock() {
+    block_ = at_;
+    if (end_ - at_ >= static_cast<ptrdiff_t>(kBlock)) {
+      const __m128i block = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at_));
+      quotes_ = static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(block, _mm_set1_epi8('"'))));
+      at_ += kBlock;
+      return;
     }
-    for (; at < end_; ++at) {
-      if (*at == '"') on_quote(at);
+    for (unsigned bit = 1; at_ < end_; ++at_, bit <<= 1) {
+      if (*at_ == '"') quotes_ |= bit;
     }
   }
 
-  void WriteEscaped() {
-    std::string unescaped;
-    for (const char* at = begin_; at < end_;) {
-      const char* const name = at;
-      while (*at != '=') ++at;
-      const std::string_view name_text(name, static_cast<size_t>(at - name));
-      at += 2;  // the quote too
-      unescaped.clear();
-      for (; *at != '"'; ++at) {
-        const bool escapes = *at == '\\';
-        if (escapes) ++at;
-        unescaped.push_back(escapes && *at == 'n' ? '\n' : *at);
-      }
-      at += 2;  // the comma too
-      Put(name_text, unescaped, unescaped.data() + unescaped.size());
-    }
-  }
-
-  // `value` can be read up to `value_end`.
-  void Put(std::string_view name, std::string_view value, const char* value_end) {
-    const size_t size =
-        2 + VarintSize(name.size()) + name.size() + VarintSize(value.size()) + value.size();
-    out_ = PutVarint(PutTag(out_, metric_field::kLabel, kBytes), size);
-    out_ = PutVarint(PutTag(out_, label_field::kName, kBytes), name.size());
-    PutShort(name, end_);
-    out_ = PutVarint(PutTag(out_, label_field::kValue, kBytes), value.size());
-    PutShort(value, value_end);
-  }
-
-  // A block at once where there is one to read.
-  void PutShort(std::string_view text, const char* end) {
-    if (text.size() <= kBlock && end - text.data() >= static_cast<ptrdiff_t>(kBlock)) {
-      std::memcpy(out_, text.data(), kBlock);
-      out_ += text.size();
-    } else {
-      out_ = PutText(out_, text);
-    }
-  }
-
-  const char* begin_;
+  const char* at_;
   const char* end_;
-  char* out_;
+  const char* block_ = nullptr;
+  unsigned quotes_ = 0;
 };
 
-// A Metric message: its labels, then what `put_value` appends.
+// What the labels may take: each has at least four characters of its own and takes seven, or twelve
+// if texts are so long that their lengths take three bytes.
+size_t LabelsBound(std::string_view labels) { return 2 * labels.size() + kBlock; }
+// What they mostly take.
+size_t LabelsGuess(std::string_view labels) { return labels.size() + labels.size() / 8; }
+
+// A block at once where there is one to read, up to `end`.
+char* PutShort(char* out, std::string_view text, const char* end) {
+  if (text.size() > kBlock || end - text.data() < static_cast<ptrdiff_t>(kBlock)) {
+    return PutText(out, text);
+  }
+  std::memcpy(out, text.data(), kBlock);
+  return out + text.size();
+}
+
+// A LabelPair message. `name` can be read up to `name_end`, `value` up to `value_end`.
+char* PutLabel(char* out, std::string_view name, const char* name_end, std::string_view value,
+               const char* value_end) {
+  const size_t size =
+      2 + VarintSize(name.size()) + name.size() + VarintSize(value.size()) + value.size();
+  out = PutVarint(PutTag(out, metric_field::kLabel, kBytes), size);
+  out = PutVarint(PutTag(out, label_field::kName, kBytes), name.size());
+  out = PutShort(out, name, name_end);
+  out = PutVarint(PutTag(out, label_field::kValue, kBytes), value.size());
+  return PutShort(out, value, value_end);
+}
+
+// Without backslashes every other quote ends a value.
+char* PutPlainLabels(char* out, std::string_view labels) {
+  const char* const end = labels.data() + labels.size();
+  QuoteScanner quotes(labels);
+  for (const char* name = labels.data(); name < end;) {
+    const char* const value = quotes.Next() + 1;
+    const char* const value_end = quotes.Next();
+    out = PutLabel(out, {name, static_cast<size_t>(value - 2 - name)}, end,
+                   {value, static_cast<size_t>(value_end - value)}, end);
+    name = value_end + 2;  // the comma too
+  }
+  return out;
+}
+
+char* PutEscapedLabels(char* out, std::string_view labels) {
+  const char* const end = labels.data() + labels.size();
+  std::string unescaped;
+  for (const char* at = labels.data(); at < end;) {
+    const char* const name = at;
+    while (*at != '=') ++at;
+    const std::string_view name_text(name, static_cast<size_t>(at - name));
+    at += 2;  // the quote too
+    unescaped.clear();
+    for (; *at != '"'; ++at) {
+      const bool escapes = *at == '\\';
+      if (escapes) ++at;
+      unescaped.push_back(escapes && *at == 'n' ? '\n' : *at);
+    }
+    at += 2;  // the comma too
+    out = PutLabel(out, name_text, end, unescaped, unescaped.data() + unescaped.size());
+  }
+  return out;
+}
+
+// The labels of a series, which come as in the text formats: `a="b",c="d"`.
+char* PutLabels(char* out, std::string_view labels) {
+  if (labels.empty()) return out;
+  const bool escaped = std::memchr(labels.data(), '\\', labels.size()) != nullptr;
+  return escaped ? PutEscapedLabels(out, labels) : PutPlainLabels(out, labels);
+}
+
+// A Metric message: its labels, then what `put_value` appends: mostly `value_guess` bytes, never
+// more than `value_bound`.
 template <typename PutValue>
-void AppendMetric(std::string_view labels, size_t value_bound, std::string* page,
-                  PutValue put_value) {
-  constexpr size_t kLongLabels = 80;  // with these and the smallest value a length takes two bytes
-  char* const out = Extend(page, kMaxNested + LabelWriter::Bound(labels) + value_bound + kBlock);
-  const size_t guess = labels.size() + value_bound > kLongLabels + kMaxField ? 2 : 1;
-  const Nested metric(out, family_field::kMetric, guess);
-  char* end = LabelWriter(labels, metric.content()).Write();
+void AppendMetric(std::string_view labels, size_t value_guess, size_t value_bound,
+                  std::string* page, PutValue put_value) {
+  char* const out = Extend(page, kMaxNested + LabelsBound(labels) + value_bound + kBlock);
+  const Nested metric(out, family_field::kMetric, VarintSize(LabelsGuess(labels) + value_guess));
+  char* end = PutLabels(metric.content(), labels);
   end = put_value(end);
   EndAt(metric.End(end), page);
 }
@@ -272,6 +282,8 @@ constexpr size_t kMaxCreated = kMaxNested + kMaxField;
 
 // A message of one double, and for counters the time.
 constexpr size_t kMaxSimpleValue = 2 + kMaxField + kMaxCreated;
+constexpr size_t kSimpleValue = 11;
+constexpr size_t kCreatedBytes = 8;
 
 uint64_t TypeOf(FamilyType type) {
   switch (type) {
@@ -343,6 +355,14 @@ char* PutClassic(char* out, const HistogramValue& value, uint64_t count) {
 }
 
 constexpr size_t kMaxBucket = 2 + 2 * kMaxField;
+// What things mostly take.
+constexpr size_t kUsualBucket = 14;
+constexpr size_t kUsualCountAndSum = 13 + kCreatedBytes;
+size_t NativeGuess(const NativeHistogram& native) {
+  constexpr size_t kUsualHead = 20;
+  constexpr size_t kUsualDelta = 1;
+  return kUsualHead + (native.positive.deltas.size() + native.negative.deltas.size()) * kUsualDelta;
+}
 
 uint64_t CountOf(const HistogramValue& value) {
   uint64_t count = 0;
@@ -372,7 +392,8 @@ void ProtobufEncoder::EndFamily(size_t begin, uint64_t elsewhere, std::string* p
 
 void ProtobufEncoder::Counter(const FamilyView&, std::string_view labels, const CounterValue& value,
                               std::string* page) const {
-  AppendMetric(labels, kMaxSimpleValue, page, [&](char* out) {
+  const size_t guess = kSimpleValue + (value.created_s > 0 ? kCreatedBytes : 0);
+  AppendMetric(labels, guess, kMaxSimpleValue, page, [&](char* out) {
     const Nested counter(out, metric_field::kCounter, 1);
     char* end =
         PutDouble(counter.content(), kValueField, static_cast<double>(value.whole) + value.rest);
@@ -382,14 +403,14 @@ void ProtobufEncoder::Counter(const FamilyView&, std::string_view labels, const 
 
 void ProtobufEncoder::Gauge(const FamilyView&, std::string_view labels, double value,
                             std::string* page) const {
-  AppendMetric(labels, kMaxSimpleValue, page, [&](char* out) {
+  AppendMetric(labels, kSimpleValue, kMaxSimpleValue, page, [&](char* out) {
     const Nested gauge(out, metric_field::kGauge, 1);
     return gauge.End(PutDouble(gauge.content(), kValueField, value));
   });
 }
 
 void ProtobufEncoder::Untyped(std::string_view labels, double value, std::string* page) {
-  AppendMetric(labels, kMaxSimpleValue, page, [&](char* out) {
+  AppendMetric(labels, kSimpleValue, kMaxSimpleValue, page, [&](char* out) {
     const Nested untyped(out, metric_field::kUntyped, 1);
     return untyped.End(PutDouble(untyped.content(), kValueField, value));
   });
@@ -402,9 +423,11 @@ void ProtobufEncoder::Histogram(const FamilyView&, std::string_view labels,
   const size_t bound = kMaxNested + 2 * kMaxField + kMaxCreated +
                        (classic ? value.bounds.size() * kMaxBucket : 0) +
                        (native != nullptr ? NativeBound(*native) : 0);
-  AppendMetric(labels, bound, page, [&](char* out) {
+  const size_t guess = kUsualCountAndSum + (classic ? value.bounds.size() * kUsualBucket : 0) +
+                       (native != nullptr ? NativeGuess(*native) : 0);
+  AppendMetric(labels, guess, bound, page, [&](char* out) {
     const uint64_t count = native != nullptr ? native->count : CountOf(value);
-    const Nested histogram(out, metric_field::kHistogram, classic ? 2 : 1);
+    const Nested histogram(out, metric_field::kHistogram, VarintSize(guess));
     char* end = PutUint(histogram.content(), histogram_field::kCount, count);
     end = PutDouble(end, histogram_field::kSum, value.sum);
     if (classic) end = PutClassic(end, value, count);
@@ -417,8 +440,10 @@ void ProtobufEncoder::Summary(const FamilyView&, std::string_view labels, const 
                               std::string* page) const {
   constexpr size_t kMaxQuantile = 2 + 2 * kMaxField;
   const size_t bound = kMaxNested + 2 * kMaxField + kMaxCreated + value.ranks.size() * kMaxQuantile;
-  AppendMetric(labels, bound, page, [&](char* out) {
-    const Nested summary(out, metric_field::kSummary, 1);
+  constexpr size_t kUsualQuantile = 20;
+  const size_t guess = kUsualCountAndSum + value.ranks.size() * kUsualQuantile;
+  AppendMetric(labels, guess, bound, page, [&](char* out) {
+    const Nested summary(out, metric_field::kSummary, VarintSize(guess));
     char* end = PutUint(summary.content(), summary_field::kCount, value.count);
     end = PutDouble(end, summary_field::kSum, value.sum);
     for (size_t i = 0; i < value.ranks.size(); ++i) {
