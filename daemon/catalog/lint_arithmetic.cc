@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "daemon/catalog/code_names.h"
 #include "daemon/catalog/lint_parts.h"
 #include "daemon/catalog/promql_meaning.h"
 
@@ -160,8 +161,9 @@ class Arithmetic {
                      "give it a threshold, such as > 0.01");
     } else if (value.kind == Kind::kQuotient && limit >= 1 &&
                value.numerator == value.denominator && value.unit) {
-      subject_.Wrong(absl::StrCat("compares a share with ", limit, ", which it never exceeds"),
-                     "a share is from 0 to 1: write 5 % as 0.05");
+      subject_.Wrong(
+          absl::StrCat("compares a share with ", CodeNumber(limit), ", which it never exceeds"),
+          "a share is from 0 to 1: write 5 % as 0.05");
     }
     CheckReach(expr.children[turned ? 1 : 0], limit);
   }
@@ -178,9 +180,10 @@ class Arithmetic {
       const DeclaredName* const declared = names_.Find(name);
       if (declared == nullptr || declared->metric->buckets.empty()) continue;
       if (limit < declared->metric->buckets.back()) continue;
-      subject_.Wrong(absl::StrCat("can never fire: a quantile of ", name, " is at most ",
-                                  declared->metric->buckets.back(), ", its largest bucket"),
-                     "give it larger buckets, or a lower threshold");
+      subject_.Wrong(
+          absl::StrCat("can never fire: a quantile of ", name, " is at most ",
+                       CodeNumber(declared->metric->buckets.back()), ", its largest bucket"),
+          "give it larger buckets, or a lower threshold");
     }
   }
 
