@@ -170,9 +170,9 @@ std::vector<ValueConstant> ValueConstantsOf(const Catalog& catalog) {
 }
 
 const std::vector<std::string>& OutputKinds() {
-  static const auto* const kKinds = new std::vector<std::string>{
+  static const auto* const kinds = new std::vector<std::string>{
       "cpp", "python", "node", "go", "mapping", "rules", "dashboard", "markdown"};
-  return *kKinds;
+  return *kinds;
 }
 
 std::vector<GeneratedFile> Generate(const Catalog& catalog, const std::vector<std::string>& kinds) {

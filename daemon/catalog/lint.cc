@@ -28,8 +28,8 @@ void LintRule(const std::string& text, const Catalog& catalog, const DeclaredNam
 }
 
 void LintRecordingRule(const RecordingRule& rule, LintSubject* subject) {
-  static const RE2* const kName = new RE2("[a-z][a-z0-9_]*:[a-z][a-z0-9_]*:[a-z][a-z0-9_]*");
-  if (!RE2::FullMatch(rule.record, *kName)) {
+  static const RE2* const pattern = new RE2("[a-z][a-z0-9_]*:[a-z][a-z0-9_]*:[a-z][a-z0-9_]*");
+  if (!RE2::FullMatch(rule.record, *pattern)) {
     subject->Wrong("is not named level:metric:operations", "such as job:errors:ratio_rate5m");
   }
 }

@@ -20,8 +20,8 @@ using Kind = PromqlExpr::Kind;
 // A rate over fewer scrapes has gaps when one of them fails.
 constexpr int64_t kFewestScrapes = 4;
 
-template <size_t size>
-bool IsOneOf(const std::string& name, const std::array<std::string_view, size>& list) {
+template <size_t kSize>
+bool IsOneOf(const std::string& name, const std::array<std::string_view, kSize>& list) {
   return std::find(list.begin(), list.end(), name) != list.end();
 }
 

@@ -138,8 +138,8 @@ std::optional<std::set<std::string>> MatchedLabels(const PromqlExpr& expr,
 }
 
 PromqlMeaning OfBinary(const PromqlExpr& expr, const DeclaredNames& names, int recorded) {
-  const PromqlMeaning left = OfExpr(expr.children[0], names, recorded);
-  const PromqlMeaning right = OfExpr(expr.children[1], names, recorded);
+  PromqlMeaning left = OfExpr(expr.children[0], names, recorded);
+  PromqlMeaning right = OfExpr(expr.children[1], names, recorded);
   if (right.is_scalar()) return left;
   // What a number is divided by has another unit than before, but is of the same kind.
   if (left.is_scalar()) return right;
