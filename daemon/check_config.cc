@@ -78,6 +78,7 @@ void DescribeListening(const Options& options, Report* report) {
   report->Line("unixstream", Joined(options.unixstream));
   report->Line("unixseqpacket", Joined(options.unixseqpacket));
   report->Line("http", Joined(options.web));
+  report->Line("pushes", Joined(options.push));
   report->Line("relay", options.relay_address.empty() ? "off" : options.relay_address);
   report->Line("tags", TagsRead(options.tags));
 }
@@ -116,6 +117,15 @@ void DescribeLimits(const Options& options, int connections, Report* report) {
                absl::StrCat(options.ReadBufferBytes(), " bytes asked for each UDP socket"));
   report->AtMost("http requests", static_cast<uint64_t>(options.web_max_requests), "at a time");
   report->Line("merge interval", absl::FormatDuration(options.merge_interval));
+  if (!options.push.empty()) {
+    report->AtMost("body of a push", options.push_max_body_bytes, "bytes");
+    report->AtMost("pushed groups", options.push_max_groups, "");
+    report->AtMost("series of a group", options.push_max_group_series, "");
+    report->AtMost("pushed series", options.push_max_series, "");
+    report->Line("group ttl", options.push_group_ttl == absl::ZeroDuration()
+                                  ? "never"
+                                  : absl::FormatDuration(options.push_group_ttl));
+  }
   if (options.relay_address.empty()) return;
   report->AtMost("relay packet", options.relay_packet_bytes, "bytes");
 }

@@ -13,6 +13,7 @@
 #include "daemon/descriptor_limit.h"
 #include "daemon/log.h"
 #include "daemon/mapping_file.h"
+#include "daemon/memory_bound.h"
 
 namespace tallyd {
 namespace {
@@ -80,6 +81,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options) {
   const size_t rule_count = RuleCount(*rules);
   absl::Status status = daemon->StartShards(*std::move(rules), shards);
   if (status.ok()) status = daemon->StartHttp(rule_count);
+  if (status.ok()) status = daemon->StartPush();
   if (status.ok()) status = daemon->StartAdmin();
   if (!status.ok()) return status;
   daemon->StartSignals();
@@ -136,6 +138,7 @@ absl::Status Daemon::StartHttp(size_t rule_count) {
   own_metrics_->SetSeriesLimit(options_.series_limit);
   own_metrics_->SetRelay(relay_.get());
   own_metrics_->SetMappingRules(rule_count);
+  StartGroups();
   HttpServer::Options http;
   http.addresses = options_.web;
   http.telemetry_path = options_.telemetry_path;
@@ -144,6 +147,10 @@ absl::Status Daemon::StartHttp(size_t rule_count) {
   HttpServer::Hooks hooks;
   hooks.ready = [this] { return Ready(); };
   hooks.reload = [this] { return Reload(); };
+  hooks.append_groups = [this](ScrapeFormat format, ContentCoding coding,
+                               std::vector<PageBuffer>* pages) {
+    groups_->AppendPages(format, coding, pages);
+  };
   hooks.quit = [this] {
     ProcessSignals::NextOneQuits();
     Shutdown();
@@ -151,6 +158,29 @@ absl::Status Daemon::StartHttp(size_t rule_count) {
   http_ = std::make_unique<HttpServer>(control_, std::move(http), merger_.get(), own_metrics_.get(),
                                        std::move(hooks));
   return http_->Listen();
+}
+
+void Daemon::StartGroups() {
+  GroupLimits limits;
+  limits.groups = options_.push_max_groups;
+  limits.group_series = options_.push_max_group_series;
+  limits.series = options_.push_max_series;
+  limits.bytes = StoredGroupBytes(options_);
+  groups_ = std::make_unique<PushedGroups>(&control_, limits, &shards_->families(),
+                                           &own_metrics_->registry());
+  groups_->Start();
+}
+
+absl::Status Daemon::StartPush() {
+  if (options_.push.empty()) return absl::OkStatus();
+  PushListener::Options push;
+  push.addresses = options_.push;
+  push.group_ttl = options_.push_group_ttl;
+  push.max_body_bytes = options_.push_max_body_bytes;
+  push.max_group_series = options_.push_max_group_series;
+  push_ = std::make_unique<PushListener>(&control_, std::move(push), groups_.get(),
+                                         &own_metrics_->registry());
+  return push_->Listen();
 }
 
 absl::Status Daemon::StartAdmin() {
@@ -216,6 +246,7 @@ void Daemon::LogReady() const {
     fields.emplace_back(kind, absl::StrJoin(addresses[kind], ","));
   }
   if (!http_->bound().empty()) fields.emplace_back("http", absl::StrJoin(http_->bound(), ","));
+  if (push_) fields.emplace_back("push", absl::StrJoin(push_->bound(), ","));
   if (relay_) fields.emplace_back("relay", relay_->target());
   if (admin_) fields.emplace_back("admin", options_.admin_socket);
   fields.emplace_back("shards", absl::StrCat(shards_->threads().size()));
@@ -270,6 +301,8 @@ void Daemon::Finish() {
   shards_->Join();
   merger_->MergeNow();
   http_->Stop();
+  if (push_) push_->Stop();
+  groups_->Stop();
   if (admin_) admin_->Stop();
   senders_->Stop();
   control_.stop();

@@ -18,6 +18,8 @@
 #include "daemon/options.h"
 #include "daemon/own_metrics.h"
 #include "daemon/process_signals.h"
+#include "daemon/push_listener.h"
+#include "daemon/pushed_groups.h"
 #include "daemon/relay.h"
 #include "daemon/running_explainer.h"
 #include "daemon/sender_directory.h"
@@ -47,6 +49,8 @@ class Daemon {
   absl::Status StartShards(Rules::Options rules, int shards);
   absl::Status StartRelay();
   absl::Status StartHttp(size_t rule_count);
+  void StartGroups();
+  absl::Status StartPush();
   absl::Status StartAdmin();
   AdminServer::Job ExplainJob(const std::string& line_untrusted, std::optional<Dialect> dialect,
                               bool as_json) const;
@@ -72,7 +76,9 @@ class Daemon {
   std::unique_ptr<Relay> relay_;  // null: none
   std::unique_ptr<MergeThread> merger_;
   std::unique_ptr<OwnMetrics> own_metrics_;
+  std::unique_ptr<PushedGroups> groups_;
   std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<PushListener> push_;           // null: nobody can push
   std::shared_ptr<RunningExplainer> explainer_;  // the admin server's thread
   std::unique_ptr<TopReporter> top_;
   std::unique_ptr<AdminServer> admin_;  // null: none

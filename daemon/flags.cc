@@ -27,6 +27,8 @@ const char* GroupTitle(Group group) {
       return "Relay";
     case Group::kWeb:
       return "Web";
+    case Group::kPushed:
+      return "Being a Pushgateway";
     case Group::kAggregation:
       return "Aggregation";
     case Group::kGeneral:
@@ -120,6 +122,20 @@ std::vector<FlagSpec> MakeFlags() {
        "allow POST and PUT on /-/reload and /-/quit. Default off"},
       {"web.config.file", Kind::kPath, Group::kWeb, "FILE",
        "TLS and passwords; not built yet, so it is refused rather than ignored"},
+
+      {"push.listen-address", Kind::kAddresses, Group::kPushed, "ADDRESS",
+       "HTTP address for clients that push as to a Pushgateway, repeatable; loopback is advised, "
+       "since whoever reaches it can write. Default off"},
+      {"push.group-ttl", Kind::kText, Group::kPushed, "DURATION",
+       "forget a group that was not pushed for this time; 0: never. Default 0"},
+      {"push.max-body-bytes", Kind::kText, Group::kPushed, "BYTES",
+       "largest body of a push, as sent and decompressed. Default 16777216, 16 MiB"},
+      {"push.max-groups", Kind::kText, Group::kPushed, "N",
+       "most groups, those of jobs included. Default 1000"},
+      {"push.max-group-series", Kind::kText, Group::kPushed, "N",
+       "most series of one group; buckets count. Default 20000"},
+      {"push.max-series", Kind::kText, Group::kPushed, "N",
+       "most series of all groups. Default 100000"},
 
       {"shards", Kind::kText, Group::kAggregation, "N",
        "threads that count; 0: one for each usable CPU. At most 1024"},

@@ -22,7 +22,17 @@ enum class FlagKind {
   kPaths,      // repeatable; relative as kPath
 };
 
-enum class FlagGroup { kListening, kTags, kLimits, kRelay, kWeb, kAggregation, kGeneral, kForeign };
+enum class FlagGroup {
+  kListening,
+  kTags,
+  kLimits,
+  kRelay,
+  kWeb,
+  kPushed,
+  kAggregation,
+  kGeneral,
+  kForeign
+};
 
 struct FlagSpec {
   const char* name;  // without the dashes: "statsd.listen-udp"

@@ -1,7 +1,5 @@
 #include "daemon/http_server.h"
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <list>
@@ -17,13 +15,10 @@
 #include "absl/strings/string_view.h"
 #include "core/expose/negotiate.h"
 #include "core/expose/text.h"
-#include "daemon/address.h"
 #include "daemon/clock.h"
+#include "daemon/http_listener.h"
 #include "daemon/http_session.h"
-#include "daemon/log.h"
 #include "daemon/status_page.h"
-#include "daemon/stream_listener.h"
-#include "daemon/unique_fd.h"
 
 namespace tallyd {
 namespace {
@@ -40,26 +35,11 @@ constexpr char kReadMethods[] = "GET, HEAD";
 constexpr char kLifecycleMethods[] = "POST, PUT";
 constexpr char kRetryAfterSeconds[] = "1";
 constexpr std::string_view kEndOfOpenMetrics = "# EOF\n";
-constexpr absl::Duration kAcceptPause = absl::Milliseconds(100);
 // Connections over the bound are there to be refused, so they get little time.
 constexpr absl::Duration kRefusalTimeout = absl::Seconds(1);
 // Of the time that a scraper waits, what may pass before we have anything to send.
 constexpr double kShareOfScrapeTimeout = 0.8;
 constexpr double kMaxScrapeTimeoutSeconds = 3600;
-
-absl::StatusOr<UniqueFd> OpenHttpListener(const std::string& text) {
-  const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(text);
-  if (!address.ok()) return address.status();
-  absl::StatusOr<UniqueFd> fd = OpenSocket(*address, SOCK_STREAM);
-  if (!fd.ok()) return fd;
-  // Connections of a predecessor that linger do not block the port; a listener still does.
-  const int on = 1;
-  ::setsockopt(fd->get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  absl::Status bound = BindSocket(fd->get(), *address, "http");
-  if (bound.ok()) bound = ListenOn(fd->get(), absl::StrCat("http ", address->ToString()));
-  if (!bound.ok()) return bound;
-  return fd;
-}
 
 HttpResponse MethodNotAllowed(const char* allowed) {
   HttpResponse response =
@@ -184,14 +164,16 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
 
   absl::Status Listen() {
     for (const std::string& address : options_.addresses) {
-      absl::StatusOr<UniqueFd> fd = OpenHttpListener(address);
-      if (!fd.ok()) return fd.status();
-      const absl::StatusOr<SocketAddress> bound = SocketAddress::OfSocket(fd->get());
-      if (!bound.ok()) return bound.status();
-      bound_.push_back(bound->ToString());
-      AddListener(*std::move(fd), bound->family());
+      auto listener = HttpListener::Open(&loop_, address, "http");
+      if (!listener.ok()) return listener.status();
+      bound_.push_back((*listener)->bound());
+      listeners_.push_back(*std::move(listener));
     }
-    for (const auto& listener : listeners_) Accept(listener.get());
+    for (const auto& listener : listeners_) {
+      listener->Start([weak = weak_from_this()](TcpSocket socket) {
+        if (const std::shared_ptr<Impl> self = weak.lock()) self->OnConnection(std::move(socket));
+      });
+    }
     return absl::OkStatus();
   }
 
@@ -199,51 +181,13 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
 
   void Stop() {
     stopped_ = true;
-    for (const auto& listener : listeners_) {
-      error_code ignored;
-      listener->acceptor.close(ignored);
-      listener->pause.cancel();
-    }
+    for (const auto& listener : listeners_) listener->Stop();
     const auto sessions = sessions_;
     for (const auto& [raw, session] : sessions) session->Stop();
   }
 
  private:
-  struct Listener {
-    explicit Listener(Loop& loop) : acceptor(loop), pause(loop) {}
-    TcpAcceptor acceptor;
-    LoopTimer pause;
-  };
-
   // Connections.
-
-  void AddListener(UniqueFd fd, int family) {
-    auto listener = std::make_unique<Listener>(loop_);
-    using boost::asio::ip::tcp;
-    listener->acceptor.assign(family == AF_INET6 ? tcp::v6() : tcp::v4(), fd.release());
-    listeners_.push_back(std::move(listener));
-  }
-
-  void Accept(Listener* listener) {
-    listener->acceptor.async_accept(
-        loop_, [weak = weak_from_this(), listener](const error_code& error, TcpSocket socket) {
-          const std::shared_ptr<Impl> self = weak.lock();
-          if (self == nullptr || self->stopped_) return;
-          if (error) return self->OnAcceptError(listener, error);
-          self->OnConnection(std::move(socket));
-          self->Accept(listener);
-        });
-  }
-
-  // Mostly: no descriptors left. They come back when connections end; until then, no busy loop.
-  void OnAcceptError(Listener* listener, const error_code& error) {
-    LogDebug("cannot accept an HTTP connection", {{"error", error.message()}});
-    listener->pause.expires_after(absl::ToChronoMilliseconds(kAcceptPause));
-    listener->pause.async_wait([weak = weak_from_this(), listener](const error_code& cancelled) {
-      const std::shared_ptr<Impl> self = weak.lock();
-      if (self != nullptr && !cancelled && !self->stopped_) self->Accept(listener);
-    });
-  }
 
   void OnConnection(TcpSocket socket) {
     if (sessions_.size() >= 2 * options_.max_connections) return;  // closes it
@@ -484,6 +428,9 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
     AppendSection(snapshot, 1, &response.body);
     response.body.push_back(MakePage(std::move(text.tallyd), representation.coding));
     AppendSection(snapshot, 2, &response.body);
+    if (hooks_.append_groups) {
+      hooks_.append_groups(representation.format, representation.coding, &response.body);
+    }
     if (representation.format == ScrapeFormat::kOpenMetrics100) {
       response.body.push_back(EndOfOpenMetrics(representation.coding));
     }
@@ -503,7 +450,7 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
   OwnMetrics* const own_metrics_;
   const Hooks hooks_;
 
-  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::vector<std::unique_ptr<HttpListener>> listeners_;
   std::vector<std::string> bound_;
   std::unordered_map<HttpSession*, SessionPtr> sessions_;
   uint64_t next_scrape_ = 0;

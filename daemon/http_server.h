@@ -54,6 +54,8 @@ class HttpServer {
     std::function<absl::Status()> ready;
     std::function<absl::Status()> reload;
     std::function<void()> quit;  // called once the answer is on its way
+    // Appends the groups that were pushed, whose families are none of the snapshot's.
+    std::function<void(ScrapeFormat, ContentCoding, std::vector<PageBuffer>*)> append_groups;
   };
 
   HttpServer(boost::asio::io_context& loop, Options options, MergeThread* merge_thread,

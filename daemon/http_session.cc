@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/asio/write.hpp>
+#include <boost/beast/core/string.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
 #include <limits>
@@ -81,6 +82,16 @@ std::string HttpDate(absl::Time time) {
 
 }  // namespace
 
+std::shared_ptr<void> BodyBudget::Take(size_t bytes) {
+  size_t left = left_.load(std::memory_order_relaxed);
+  do {
+    if (left < bytes) return nullptr;
+  } while (!left_.compare_exchange_weak(left, left - bytes, std::memory_order_relaxed));
+  return {this, [budget = shared_from_this(), bytes](void*) {
+            budget->left_.fetch_add(bytes, std::memory_order_relaxed);
+          }};
+}
+
 std::string HttpRequest::Field(http::field name) const {
   return JoinFields(header_untrusted, name);
 }
@@ -126,9 +137,10 @@ void HttpSession::AwaitRequest() {
 
 void HttpSession::ReadHeader() {
   state_ = State::kReadingHeader;
-  header_timed_out_ = false;
+  timed_out_ = false;
   head_only_ = false;
   SetDeadline(limits_.header_timeout);
+  body_parser_.reset();
   parser_.emplace();
   parser_->header_limit(kMaxHeaderBytes);
   // Bodies are not read, so they may be announced as long as they like. (Boost 1.74 takes "no
@@ -145,13 +157,59 @@ void HttpSession::OnHeader(const error_code& error) {
   const http::request_header<>& header = parser_->get().base();
   const bool has_body = parser_->chunked() || parser_->content_length().value_or(0) > 0;
   head_only_ = header.method() == http::verb::head;
-  keep_alive_ = parser_->get().keep_alive() && !has_body;
+  const bool reads_body = has_body && limits_.max_body_bytes > 0;
+  keep_alive_ = parser_->get().keep_alive() && (!has_body || reads_body);
   http_1_0_ = header.version() == 10;
-  Handle();
+  reads_body ? StartBody() : Handle();
+}
+
+void HttpSession::StartBody() {
+  const auto length = parser_->content_length();
+  const uint64_t bytes = length.has_value() ? *length : limits_.max_body_bytes;
+  if (bytes > limits_.max_body_bytes) {
+    return Refuse(http::status::payload_too_large, "The body is too long.");
+  }
+  body_room_ = limits_.body_budget->Take(static_cast<size_t>(bytes));
+  if (body_room_ == nullptr) {
+    return Refuse(http::status::service_unavailable, "Too many bodies are being read.");
+  }
+  body_parser_.emplace(std::move(*parser_));
+  body_parser_->body_limit(limits_.max_body_bytes);
+  state_ = State::kReadingBody;
+  SetDeadline(limits_.body_timeout);
+  const bool waits =
+      boost::beast::iequals(body_parser_->get()[http::field::expect], "100-continue");
+  waits && (buffer_.size() == 0) ? SendContinue() : ReadBody();
+}
+
+void HttpSession::SendContinue() {
+  static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+  boost::asio::async_write(socket_, boost::asio::buffer(kContinue.data(), kContinue.size()),
+                           [self = shared_from_this()](const error_code& error, size_t) {
+                             if (self->state_ != State::kReadingBody) return;
+                             error ? self->Close() : self->ReadBody();
+                           });
+}
+
+void HttpSession::ReadBody() {
+  http::async_read(
+      socket_, buffer_, *body_parser_,
+      [self = shared_from_this()](const error_code& error, size_t) { self->OnBody(error); });
+}
+
+void HttpSession::OnBody(const error_code& error) {
+  if (state_ != State::kReadingBody) return;
+  if (!error) return Handle();
+  if (timed_out_) return Refuse(http::status::request_timeout, "The body took too long.");
+  if (error == http::error::body_limit) {
+    return Refuse(http::status::payload_too_large, "The body is too long.");
+  }
+  if (IsMalformed(error)) return Refuse(http::status::bad_request, "The body is malformed.");
+  Close();
 }
 
 void HttpSession::OnHeaderError(const error_code& error) {
-  if (header_timed_out_ && parser_->got_some()) {
+  if (timed_out_ && parser_->got_some()) {
     return Refuse(http::status::request_timeout, "The header took too long.");
   }
   if (error == http::error::header_limit || error == http::error::buffer_overflow) {
@@ -163,7 +221,8 @@ void HttpSession::OnHeaderError(const error_code& error) {
 }
 
 void HttpSession::Handle() {
-  const http::request_header<>& header = parser_->get().base();
+  const http::request_header<>& header =
+      body_parser_.has_value() ? body_parser_->get().base() : parser_->get().base();
   if (header.version() != 11 && header.version() != 10) {
     return RefuseVersion();
   }
@@ -174,7 +233,11 @@ void HttpSession::Handle() {
   }
   state_ = State::kHandling;
   deadline_.cancel();
-  const HttpRequest request = {.header_untrusted = header, .path_untrusted = *std::move(path)};
+  HttpRequest request;
+  request.header_untrusted = header;
+  request.path_untrusted = *std::move(path);
+  if (body_parser_.has_value()) request.body_untrusted = std::move(body_parser_->get().body());
+  request.body_room = std::exchange(body_room_, nullptr);
   handler_(shared_from_this(), request);
 }
 
@@ -184,6 +247,7 @@ void HttpSession::RefuseVersion() {
 
 void HttpSession::Refuse(http::status status, const std::string& text) {
   keep_alive_ = false;
+  body_room_ = nullptr;
   state_ = State::kHandling;
   Answer(HttpResponse::Plain(status, text));
 }
@@ -282,6 +346,7 @@ void HttpSession::Close() {
   if (state_ == State::kClosed) return;
   const std::shared_ptr<HttpSession> keep_until_return = shared_from_this();
   state_ = State::kClosed;
+  body_room_ = nullptr;
   error_code ignored;
   socket_.close(ignored);
   deadline_.cancel();
@@ -300,10 +365,10 @@ void HttpSession::SetDeadline(absl::Duration timeout) {
   });
 }
 
-// Has OnHeader go on with an error. Bytes that arrived just before the deadline may keep the
-// reading from being cancelled, so there is a second deadline, which closes.
+// Has OnHeader or OnBody go on with an error. Bytes that arrived just before the deadline may keep
+// the reading from being cancelled, so there is a second deadline, which closes.
 void HttpSession::EndReading() {
-  if (std::exchange(header_timed_out_, true)) return Close();
+  if (std::exchange(timed_out_, true)) return Close();
   error_code ignored;
   socket_.cancel(ignored);
   SetDeadline(kCancelTimeout);
@@ -312,6 +377,7 @@ void HttpSession::EndReading() {
 void HttpSession::OnDeadline() {
   switch (state_) {
     case State::kReadingHeader:
+    case State::kReadingBody:
       return EndReading();
     case State::kWriting:
       return Abort();

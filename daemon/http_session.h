@@ -4,6 +4,7 @@
 #define TALLYD_DAEMON_HTTP_SESSION_H_
 
 #include <array>
+#include <atomic>
 #include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/basic_stream_socket.hpp>
 #include <boost/asio/buffer.hpp>
@@ -12,6 +13,7 @@
 #include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/status.hpp>
+#include <boost/beast/http/string_body.hpp>
 #include <boost/beast/http/verb.hpp>
 #include <cstddef>
 #include <cstdint>
@@ -31,10 +33,24 @@ namespace tallyd {
 using TcpSocket = boost::asio::basic_stream_socket<boost::asio::ip::tcp, Loop::executor_type>;
 using TcpAcceptor = boost::asio::basic_socket_acceptor<boost::asio::ip::tcp, Loop::executor_type>;
 
-// The header of a request. A body is never read.
+// Memory for bodies that are being read or worked on, over all sessions that share it. Thread-safe.
+class BodyBudget : public std::enable_shared_from_this<BodyBudget> {
+ public:
+  explicit BodyBudget(size_t bytes) : left_(bytes) {}
+
+  // Room for so many bytes, for as long as what is returned lives; null if there is none.
+  std::shared_ptr<void> Take(size_t bytes);
+
+ private:
+  std::atomic<size_t> left_;
+};
+
+// A request. Its body is there if the session reads bodies.
 struct HttpRequest {
   boost::beast::http::request_header<> header_untrusted;
   std::string path_untrusted;  // without query, not decoded; begins with "/"
+  std::string body_untrusted;
+  std::shared_ptr<void> body_room;  // to be kept as long as the body is
 
   boost::beast::http::verb method() const { return header_untrusted.method(); }
   // The value of a header; of one that comes several times, all of them with commas between.
@@ -73,6 +89,11 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
     absl::Duration write_timeout = absl::Seconds(30);  // for a whole answer
     absl::Duration idle_timeout = absl::Seconds(60);   // between two requests
     absl::Duration drain_timeout = absl::Seconds(1);   // to let the peer read a last answer
+    // Bodies of up to so many bytes are read, within the budget, before the request is handled; 0:
+    // none is.
+    size_t max_body_bytes = 0;
+    absl::Duration body_timeout = absl::Seconds(30);  // for a whole body
+    std::shared_ptr<BodyBudget> body_budget = nullptr;
   };
   static constexpr uint32_t kMaxHeaderBytes = 8192;
   // What is read and thrown away of a body, so that a reset does not overtake our answer.
@@ -95,13 +116,18 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   int64_t waiting_since_ns() const { return waiting_since_ns_; }
 
  private:
-  enum class State { kIdle, kReadingHeader, kHandling, kWriting, kDraining, kClosed };
+  enum class State { kIdle, kReadingHeader, kReadingBody, kHandling, kWriting, kDraining, kClosed };
   using Parser = boost::beast::http::request_parser<boost::beast::http::empty_body>;
+  using BodyParser = boost::beast::http::request_parser<boost::beast::http::string_body>;
 
   void AwaitRequest();
   void ReadHeader();
   void OnHeader(const boost::system::error_code& error);
   void OnHeaderError(const boost::system::error_code& error);
+  void StartBody();
+  void SendContinue();
+  void ReadBody();
+  void OnBody(const boost::system::error_code& error);
   void Handle();
   // Answers what has not become a request.
   void Refuse(boost::beast::http::status status, const std::string& text);
@@ -127,12 +153,14 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   State state_ = State::kIdle;
   int64_t waiting_since_ns_ = 0;
-  bool header_timed_out_ = false;
+  bool timed_out_ = false;   // the header or the body
   bool head_only_ = false;   // the request is a HEAD
   bool keep_alive_ = false;  // another request may follow
   bool http_1_0_ = false;
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
+  std::optional<BodyParser> body_parser_;  // takes over from parser_ where bodies are read
+  std::shared_ptr<void> body_room_;
   HttpResponse response_;
   std::string response_header_;
   std::vector<boost::asio::const_buffer> response_buffers_;

@@ -15,6 +15,7 @@
 #include "daemon/http_server.h"
 #include "daemon/http_session.h"
 #include "daemon/merge_thread.h"
+#include "daemon/push_listener.h"
 #include "daemon/receive_ring.h"
 #include "daemon/shard_thread.h"
 #include "daemon/stream_connection.h"
@@ -74,9 +75,12 @@ class Bound {
         {"series table", SeriesTableBytes() + shards_ * ViewBytes()},
         {"values of several cells", MergedValueBytes()},
         {"pages", PageBytes()},
+        {"pushed groups", PushedGroupBytes()},
         {"sender connections", connections_ * ConnectionBytes(), true},
         {"web connections", WebBytes(), true},
         {"pages of slow scrapes", PinnedBytes(), true},
+        {"bodies of pushes", PushBodyBytes(), true},
+        {"slow readers of groups", PinnedGroupBytes(), true},
     };
   }
 
@@ -187,6 +191,27 @@ class Bound {
     return options_.web.empty() ? 0 : 2 * std::min(most, requests * ExpositionBytes());
   }
 
+  // The groups, and their text in three formats, in strings that may have twice the room.
+  uint64_t PushedGroupBytes() const {
+    return options_.push.empty() ? 0 : (1 + 2 * 3) * StoredGroupBytes(options_);
+  }
+  // As they are read and as they wait; one that is decompressed, in twice the room; what it holds,
+  // with the most labels.
+  uint64_t PushBodyBytes() const {
+    if (options_.push.empty()) return 0;
+    constexpr uint64_t kParsedLabel = 2 * sizeof(std::string);
+    const uint64_t parsed =
+        options_.push_max_group_series * (sizeof(PushedMetric) + kMaxPushedLabels * kParsedLabel);
+    return (2 * PushListener::kBodiesInMemory + 2) * options_.push_max_body_bytes + parsed;
+  }
+  // Groups that scrapes still read while others have taken their place.
+  uint64_t PinnedGroupBytes() const {
+    if (options_.push.empty()) return 0;
+    const auto readers =
+        static_cast<uint64_t>(options_.web_max_requests) + PushListener::kMaxReaders;
+    return readers * StoredGroupBytes(options_);
+  }
+
   static uint64_t ReceiveBytes() {
     return kUdpMessages * ReceiveRing::Stride(kUdpMessageBytes) +
            kUnixMessages * ReceiveRing::Stride(kUnixMessageBytes) + kStreamReadBytes;
@@ -234,6 +259,11 @@ uint64_t MaxTextBytes(const Options& options) {
   const uint64_t by_limits = options.key_limits.name_bytes + options.key_limits.label_bytes;
   // Each shard keeps a key of each of its series.
   return std::min(by_limits, ShardOptions{}.max_key_bytes / options.series_limit);
+}
+
+uint64_t StoredGroupBytes(const Options& options) {
+  constexpr uint64_t kBodies = 4;
+  return kBodies * options.push_max_body_bytes;
 }
 
 uint64_t KernelBufferBytes(const Options& options) {

@@ -44,6 +44,9 @@ uint64_t TotalBytesWithoutPeers(const std::vector<MemoryPart>& parts);
 // The longest text on the average that so many series can have, by the limits and the key memory.
 uint64_t MaxTextBytes(const Options& options);
 
+// What pushed groups may have together, in memory and as text of one format.
+uint64_t StoredGroupBytes(const Options& options);
+
 // What the kernel may hold for the UDP sockets.
 uint64_t KernelBufferBytes(const Options& options);
 

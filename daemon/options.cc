@@ -240,6 +240,16 @@ void ReadWeb(FlagReader* flags, Options* options) {
   }
 }
 
+void ReadPushed(FlagReader* flags, Options* options) {
+  flags->Texts("push.listen-address", &options->push);
+  flags->CheckAddresses("push.listen-address");
+  flags->Duration("push.group-ttl", absl::ZeroDuration(), &options->push_group_ttl);
+  flags->Integer("push.max-body-bytes", 1024, 1 << 30, &options->push_max_body_bytes);
+  flags->Integer("push.max-groups", 1, 1'000'000, &options->push_max_groups);
+  flags->Integer("push.max-group-series", 1, 10'000'000, &options->push_max_group_series);
+  flags->Integer("push.max-series", 1, 10'000'000, &options->push_max_series);
+}
+
 void ReadAggregation(FlagReader* flags, Options* options) {
   flags->Integer("shards", 0, kMaxShards, &options->shards);
   flags->Bool("shards.pin", &options->pin_shards);
@@ -322,6 +332,7 @@ absl::StatusOr<Options> OptionsFrom(const FlagValues& values) {
   ReadLines(&flags, &options);
   ReadRelay(&flags, &options);
   ReadWeb(&flags, &options);
+  ReadPushed(&flags, &options);
   ReadAggregation(&flags, &options);
   ReadGeneral(&flags, &options);
   CheckListenerCount(&flags, options);

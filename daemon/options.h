@@ -66,6 +66,13 @@ struct Options {
   HistogramForm native_histograms = HistogramForm::kBoth;
   bool created_timestamps = false;  // as lines of OpenMetrics
 
+  std::vector<std::string> push;                         // empty: nobody can push
+  absl::Duration push_group_ttl = absl::ZeroDuration();  // zero: never
+  size_t push_max_body_bytes = size_t{16} << 20;
+  size_t push_max_groups = 1'000;
+  size_t push_max_group_series = 20'000;
+  size_t push_max_series = 100'000;
+
   int shards = 0;  // 0: one for each usable CPU
   bool pin_shards = false;
   absl::Duration merge_interval = absl::Seconds(1);

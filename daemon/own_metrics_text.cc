@@ -93,7 +93,7 @@ void AppendSummary(const PageEncoder& encoder, const FamilyView& family, std::st
                   out);
 }
 
-// The families of types that aggregates have too, by an encoder of the aggregates.
+// By an encoder of the aggregates.
 void AppendEncoded(const MetricFamily& family, FamilyType type, const PageEncoder& encoder,
                    std::string* out) {
   const size_t begin = out->size();
@@ -108,6 +108,9 @@ void AppendEncoded(const MetricFamily& family, FamilyType type, const PageEncode
       case FamilyType::kGauge:
         encoder.Gauge(view, labels, metric.gauge.value, out);
         break;
+      case FamilyType::kUntyped:
+        encoder.Gauge(view, labels, metric.untyped.value, out);
+        break;
       case FamilyType::kHistogram:
         AppendHistogram(encoder, view, labels, metric.histogram, out);
         break;
@@ -117,35 +120,6 @@ void AppendEncoded(const MetricFamily& family, FamilyType type, const PageEncode
     }
   }
   if (encoder.frames_families()) encoder.EndFamily(begin, 0, out);
-}
-
-// The one type that aggregates do not have.
-void AppendUntypedText(const MetricFamily& family, TextFormat format, std::string* out) {
-  if (!family.help.empty()) {
-    out->append("# HELP ").append(family.name).push_back(' ');
-    AppendEscapedHelp(family.help, format, out);
-    out->push_back('\n');
-  }
-  const char* const type = format == TextFormat::kOpenMetrics100 ? "unknown" : "untyped";
-  out->append("# TYPE ").append(family.name).append(" ").append(type).push_back('\n');
-  for (const ClientMetric& metric : family.metric) {
-    const std::string labels = RenderLabels(metric);
-    out->append(family.name);
-    if (!labels.empty()) out->append("{").append(labels).append("}");
-    out->push_back(' ');
-    AppendValue(metric.untyped.value, out);
-    out->push_back('\n');
-  }
-}
-
-void AppendUntypedProtobuf(const MetricFamily& family, const ProtobufEncoder& encoder,
-                           std::string* out) {
-  const size_t begin = out->size();
-  ProtobufEncoder::BeginUntypedFamily(family.name, family.help, out);
-  for (const ClientMetric& metric : family.metric) {
-    ProtobufEncoder::Untyped(RenderLabels(metric), metric.untyped.value, out);
-  }
-  encoder.EndFamily(begin, 0, out);
 }
 
 void AppendAs(FamilyType type, const MetricFamily& family, ScrapeFormat format, std::string* out) {
@@ -158,17 +132,6 @@ void AppendAs(FamilyType type, const MetricFamily& family, ScrapeFormat format, 
       return AppendEncoded(family, type, open_metrics, out);
     case ScrapeFormat::kProtobuf:
       return AppendEncoded(family, type, kProtobuf, out);
-  }
-}
-
-void AppendUntyped(const MetricFamily& family, ScrapeFormat format, std::string* out) {
-  switch (format) {
-    case ScrapeFormat::kPrometheus004:
-      return AppendUntypedText(family, TextFormat::kPrometheus004, out);
-    case ScrapeFormat::kOpenMetrics100:
-      return AppendUntypedText(family, TextFormat::kOpenMetrics100, out);
-    case ScrapeFormat::kProtobuf:
-      return AppendUntypedProtobuf(family, kProtobuf, out);
   }
 }
 
@@ -185,7 +148,7 @@ void AppendFamily(const MetricFamily& family, ScrapeFormat format, std::string* 
     case MetricType::Summary:
       return AppendAs(FamilyType::kSummary, family, format, out);
     case MetricType::Untyped:
-      return AppendUntyped(family, format, out);
+      return AppendAs(FamilyType::kUntyped, family, format, out);
   }
 }
 

@@ -25,6 +25,8 @@ const char* NameOf(FamilyType type) {
       return "histogram";
     case FamilyType::kSummary:
       return "summary";
+    case FamilyType::kUntyped:
+      return "untyped";
   }
   return "";
 }

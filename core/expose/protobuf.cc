@@ -295,6 +295,8 @@ uint64_t TypeOf(FamilyType type) {
       return kTypeHistogram;
     case FamilyType::kSummary:
       return kTypeSummary;
+    case FamilyType::kUntyped:
+      break;
   }
   return kTypeUntyped;
 }
@@ -376,11 +378,6 @@ void ProtobufEncoder::Family(const FamilyView& family, std::string* page) const 
   BeginFamily(family.name, family.help, TypeOf(family.type), page);
 }
 
-void ProtobufEncoder::BeginUntypedFamily(std::string_view name, std::string_view help,
-                                         std::string* page) {
-  BeginFamily(name, help, kTypeUntyped, page);
-}
-
 void ProtobufEncoder::EndFamily(size_t begin, uint64_t elsewhere, std::string* page) const {
   uint64_t length = page->size() - begin - kFrameBytes + elsewhere;
   char* out = page->data() + begin;
@@ -401,18 +398,12 @@ void ProtobufEncoder::Counter(const FamilyView&, std::string_view labels, const 
   });
 }
 
-void ProtobufEncoder::Gauge(const FamilyView&, std::string_view labels, double value,
+void ProtobufEncoder::Gauge(const FamilyView& family, std::string_view labels, double value,
                             std::string* page) const {
+  const bool untyped = family.type == FamilyType::kUntyped;
   AppendMetric(labels, kSimpleValue, kMaxSimpleValue, page, [&](char* out) {
-    const Nested gauge(out, metric_field::kGauge, 1);
-    return gauge.End(PutDouble(gauge.content(), kValueField, value));
-  });
-}
-
-void ProtobufEncoder::Untyped(std::string_view labels, double value, std::string* page) {
-  AppendMetric(labels, kSimpleValue, kMaxSimpleValue, page, [&](char* out) {
-    const Nested untyped(out, metric_field::kUntyped, 1);
-    return untyped.End(PutDouble(untyped.content(), kValueField, value));
+    const Nested nested(out, untyped ? metric_field::kUntyped : metric_field::kGauge, 1);
+    return nested.End(PutDouble(nested.content(), kValueField, value));
   });
 }
 

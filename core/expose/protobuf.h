@@ -38,9 +38,6 @@ class ProtobufEncoder : public PageEncoder {
                  std::string* page) const override;
   void Summary(const FamilyView& family, std::string_view labels, const SummaryValue& value,
                std::string* page) const override;
-  // The one type that aggregates do not have; for the daemon's own families.
-  static void BeginUntypedFamily(std::string_view name, std::string_view help, std::string* page);
-  static void Untyped(std::string_view labels, double value, std::string* page);
 
   bool wants_native_histograms() const override { return form_ != HistogramForm::kClassic; }
   bool frames_families() const override { return true; }

@@ -216,6 +216,8 @@ Metadata MetadataOf(const FamilyView& family, TextFormat format) {
       return {family.name, "histogram"};
     case FamilyType::kSummary:
       return {family.name, "summary"};
+    case FamilyType::kUntyped:
+      break;
   }
   return {family.name, format == TextFormat::kOpenMetrics100 ? "unknown" : "untyped"};
 }

@@ -47,6 +47,8 @@ uint64_t MetadataType(FamilyType type) {
       return 3;
     case FamilyType::kSummary:
       return 5;
+    case FamilyType::kUntyped:
+      break;
   }
   return 0;
 }

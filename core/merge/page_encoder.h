@@ -14,7 +14,14 @@
 
 namespace tallyd {
 
-enum class FamilyType : uint8_t { kCounter = 1, kGauge = 2, kHistogram = 3, kSummary = 4 };
+// Untyped families come from pushes alone; their samples are written as those of gauges.
+enum class FamilyType : uint8_t {
+  kCounter = 1,
+  kGauge = 2,
+  kHistogram = 3,
+  kSummary = 4,
+  kUntyped = 5
+};
 
 // One family as the formats see it. The views live as long as the call they are passed to.
 struct FamilyView {

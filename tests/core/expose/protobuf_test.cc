@@ -101,9 +101,11 @@ TEST(ProtobufTest, Gauge) {
 
 TEST(ProtobufTest, Untyped) {
   std::string page;
-  ProtobufEncoder::BeginUntypedFamily("u", "", &page);
-  ProtobufEncoder::Untyped("", 2, &page);
-  ProtobufEncoder(HistogramForm::kBoth, ContentCoding::kIdentity).EndFamily(0, 0, &page);
+  const ProtobufEncoder encoder(HistogramForm::kBoth, ContentCoding::kIdentity);
+  const FamilyView untyped = {.name = "u", .help = "", .type = FamilyType::kUntyped};
+  encoder.Family(untyped, &page);
+  encoder.Gauge(untyped, "", 2, &page);
+  encoder.EndFamily(0, 0, &page);
   const std::vector<PbFamily> families = Read(page);
   ASSERT_THAT(families, SizeIs(1));
   EXPECT_EQ(families[0].type(), pb::UNTYPED);
