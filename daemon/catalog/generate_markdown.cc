@@ -23,6 +23,11 @@ std::string Cell(const std::string& text) {
 
 std::string Code(const std::string& text) { return absl::StrCat("`", Cell(text), "`"); }
 
+// The same where no table is around it.
+std::string Literal(const std::string& text) {
+  return absl::StrCat("`", absl::StrReplaceAll(text, {{"\n", " "}, {"`", "'"}}), "`");
+}
+
 std::string LabelsCell(const DeclaredMetric& metric) {
   std::vector<std::string> cells;
   for (const DeclaredLabel& label : metric.labels) {
@@ -123,7 +128,7 @@ std::string Queries(const Catalog& catalog, const DeclaredAlert& alert) {
 
 std::string Runbook(const Catalog& catalog, const DeclaredAlert& alert) {
   std::string text =
-      absl::StrCat("# ", alert.name, "\n\n", alert.summary, "\n\n", Code(alert.description),
+      absl::StrCat("# ", alert.name, "\n\n", alert.summary, "\n\n", Literal(alert.description),
                    "\n\n| service | severity | owner | after |\n"
                    "| --- | --- | --- | --- |\n| ",
                    catalog.service, " | ", alert.severity, " | ", OwnerOf(catalog, alert), " | ",

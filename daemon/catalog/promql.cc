@@ -19,6 +19,8 @@ using Kind = PromqlExpr::Kind;
 
 // Deeper ones are not written by people, and each level takes some stack.
 constexpr int kMaxDepth = 64;
+// A chain of operators is a tree as deep as it is long.
+constexpr int kMaxOperators = 500;
 
 constexpr std::array<std::string_view, 12> kAggregations = {
     "sum",    "min",   "max",          "avg",     "group", "stddev",
@@ -147,6 +149,7 @@ class Parser {
     while (!failed()) {
       const char* const op = AcceptOperator(kLevels[level]);
       if (op == nullptr) break;
+      if (++operators_ > kMaxOperators) return Fail("it is too long");
       PromqlExpr binary;
       binary.kind = Kind::kBinary;
       binary.name = op;
@@ -354,6 +357,7 @@ class Parser {
   }
 
   PromqlScanner scanner_;
+  int operators_ = 0;
   std::string error_;
 };
 

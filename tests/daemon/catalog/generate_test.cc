@@ -157,6 +157,13 @@ TEST(Generate, AlertsCarryOwnerAndRunbook) {
   EXPECT_THAT(yaml, HasSubstr("for: 5m"));
 }
 
+TEST(Generate, RunbooksShowTheAlertAsItIs) {
+  const std::string text = TextOf(GenerateMarkdown(SampleCatalog()), "runbooks/ShopOrdersFail.md");
+  EXPECT_THAT(text, HasSubstr("`{{ $value | humanizePercentage }} of the orders fail.`"));
+  EXPECT_THAT(text, HasSubstr("```promql\n" + SampleAlert().expr + "\n```"));
+  EXPECT_THAT(text, HasSubstr("topk(10, sum by (instance, status) (rate(shop_orders_total[5m])))"));
+}
+
 TEST(Generate, EachTestOfAnAlertIsATestOfPromtool) {
   const std::string yaml = TextOf(GenerateRules(SampleCatalog()), "shop_rules_test.yaml");
   EXPECT_THAT(yaml, HasSubstr("# ShopOrdersFail fires."));

@@ -107,6 +107,9 @@ TEST(Promql, WhatCannotBeReadIsSaid) {
   EXPECT_THAT(ShapeOf("a + bool b"), HasSubstr("comparisons"));
   EXPECT_THAT(ShapeOf(std::string(5000, '(')), HasSubstr("too deep"));
   EXPECT_THAT(ShapeOf(std::string(5000, '-')), HasSubstr("too deep"));
+  std::string chain = "a";
+  for (int i = 0; i < 100'000; ++i) chain += "+a";
+  EXPECT_THAT(ShapeOf(chain), HasSubstr("too long"));
 }
 
 TEST(Promql, NoTextMakesItFallOver) {
