@@ -22,74 +22,82 @@ struct TopQuestion {
   uint64_t senders = 200;
 };
 
-// A value. What is optional is left out where it is not known: rates of a single report, say.
-// Everything that counts grows from the start of the daemon; rates are a second.
+// What is optional is left out where it is not known: rates of a single report, say. Everything
+// that counts grows from the start of the daemon; rates are a second.
+
+struct TopListener {
+  std::string name = {};
+  uint64_t datagrams = 0;
+  uint64_t bytes = 0;
+  uint64_t samples = 0;
+  uint64_t truncated = 0;
+  uint64_t kernel_dropped = 0;  // datagrams
+  std::optional<int64_t> connections = {};
+  std::optional<double> samples_rate = {};
+  std::optional<double> datagrams_rate = {};
+};
+
+struct TopReason {
+  std::string reason = {};
+  uint64_t count = 0;
+  std::optional<double> rate = {};
+};
+
+struct TopFamily {
+  std::string name = {};
+  std::string type = {};
+  uint64_t series = 0;
+  uint64_t changes = 0;  // of series, each counted once a merge
+  std::optional<uint64_t> limit = {};
+  std::optional<uint64_t> folded = {};  // samples
+  std::optional<double> changes_rate = {};
+};
+
+struct TopSender {
+  std::string kind = {};  // "process", "unknown" (UDP, TCP), "others" (no room to tell them apart)
+  int32_t pid = 0;        // 0: not known
+  std::optional<uint32_t> uid = {};
+  std::optional<uint32_t> gid = {};
+  std::string command = {};
+  std::string unit = {};
+  uint64_t start_ticks = 0;  // tells processes apart that had the same pid
+  bool ended = false;
+  std::optional<double> seen_seconds_ago = {};  // of its last datagram, to the second
+  uint64_t datagrams = 0;
+  uint64_t samples = 0;
+  uint64_t dropped = 0;
+  uint64_t folded = 0;
+  uint64_t series_made = 0;
+  std::optional<uint64_t> series = {};  // that its budget is charged with
+  std::optional<double> samples_rate = {};
+  std::optional<double> dropped_rate = {};
+};
+
+// A bound on series that was reached, so that samples fold.
+struct TopOverBudget {
+  std::string of = {};      // "family", "sender", "all"
+  std::string family = {};  // empty if no single one
+  std::string label = {};   // whose values are too many; empty if none stands out
+  std::string sender = {};  // who made most of them, as far as it is known
+  uint64_t series = 0;
+  uint64_t limit = 0;
+  uint64_t folded = 0;  // samples
+};
+
+struct TopBudgets {
+  uint64_t family_limit = 0;  // series; 0: none
+  uint64_t sender_limit = 0;
+  std::vector<TopOverBudget> over = {};
+};
+
+// A value.
 struct TopReport {
-  struct Listener {
-    std::string name = {};
-    uint64_t datagrams = 0;
-    uint64_t bytes = 0;
-    uint64_t samples = 0;
-    uint64_t truncated = 0;
-    uint64_t kernel_dropped = 0;  // datagrams
-    std::optional<int64_t> connections = {};
-    std::optional<double> samples_rate = {};
-    std::optional<double> datagrams_rate = {};
-  };
-
-  struct Reason {
-    std::string reason = {};
-    uint64_t count = 0;
-    std::optional<double> rate = {};
-  };
-
-  struct Family {
-    std::string name = {};
-    std::string type = {};
-    uint64_t series = 0;
-    uint64_t changes = 0;  // of series, each counted once a merge
-    std::optional<uint64_t> limit = {};
-    std::optional<uint64_t> folded = {};  // samples
-    std::optional<double> changes_rate = {};
-  };
-
-  struct Sender {
-    std::string kind =
-        {};           // "process", "unknown" (UDP, TCP), "others" (no room to tell them apart)
-    int32_t pid = 0;  // 0: not known
-    std::optional<uint32_t> uid = {};
-    std::optional<uint32_t> gid = {};
-    std::string command = {};
-    std::string unit = {};
-    uint64_t start_ticks = 0;  // tells processes apart that had the same pid
-    bool ended = false;
-    std::optional<double> seen_seconds_ago = {};  // of its last datagram, to the second
-    uint64_t datagrams = 0;
-    uint64_t samples = 0;
-    uint64_t dropped = 0;
-    uint64_t folded = 0;
-    uint64_t series_made = 0;
-    std::optional<uint64_t> series = {};  // that its budget is charged with
-    std::optional<double> samples_rate = {};
-    std::optional<double> dropped_rate = {};
-  };
-
-  // A bound on series that was reached, so that samples fold.
-  struct OverBudget {
-    std::string of = {};      // "family", "sender", "all"
-    std::string family = {};  // empty if no single one
-    std::string label = {};   // whose values are too many; empty if none stands out
-    std::string sender = {};  // who made most of them, as far as it is known
-    uint64_t series = 0;
-    uint64_t limit = 0;
-    uint64_t folded = 0;  // samples
-  };
-
-  struct Budgets {
-    uint64_t family_limit = 0;  // series; 0: none
-    uint64_t sender_limit = 0;
-    std::vector<OverBudget> over = {};
-  };
+  using Listener = TopListener;
+  using Reason = TopReason;
+  using Family = TopFamily;
+  using Sender = TopSender;
+  using OverBudget = TopOverBudget;
+  using Budgets = TopBudgets;
 
   double at_seconds = 0;  // of the daemon's monotonic clock
   double up_seconds = 0;
