@@ -706,4 +706,22 @@ absl::StatusOr<std::vector<Catalog>> LoadCatalogs(const std::vector<std::string>
   return catalogs;
 }
 
+absl::StatusOr<std::shared_ptr<const CatalogIndex>> LoadCatalogIndex(
+    const std::vector<std::string>& paths, size_t series_limit) {
+  if (paths.empty()) return nullptr;
+  auto catalogs = LoadCatalogs(paths);
+  if (!catalogs.ok()) return catalogs.status();
+  size_t from_start = 0;
+  for (const Catalog& catalog : *catalogs) {
+    // Each is bounded by kMaxEnumerableSeries, so the sum does not overflow.
+    for (const DeclaredMetric& metric : catalog.metrics) from_start += metric.EnumerableSeries();
+  }
+  if (from_start > series_limit) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the catalogs declare ", from_start, " series that are there from the start, and ",
+        "--series.limit is ", series_limit, "; raise it, or bound labels by max"));
+  }
+  return CatalogIndex::Create(*std::move(catalogs));
+}
+
 }  // namespace tallyd

@@ -4,12 +4,14 @@
 #define TALLYD_DAEMON_CATALOG_FILE_H_
 
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "core/rules/catalog.h"
+#include "core/rules/catalog_index.h"
 
 namespace tallyd {
 
@@ -28,6 +30,11 @@ absl::StatusOr<Catalog> LoadCatalog(const std::string& path);
 // Catalogs that hold beside each other, in the order given. What is wrong with any of them is said
 // at once: first of the first file.
 absl::StatusOr<std::vector<Catalog>> LoadCatalogs(const std::vector<std::string>& paths);
+
+// The same, ready for the rules; null without any. Refuses catalogs whose series that are there
+// from the start come to more than `series_limit`.
+absl::StatusOr<std::shared_ptr<const CatalogIndex>> LoadCatalogIndex(
+    const std::vector<std::string>& paths, size_t series_limit);
 
 }  // namespace tallyd
 

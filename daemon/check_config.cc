@@ -14,7 +14,9 @@
 #include "absl/time/time.h"
 #include "core/rules/mapping.h"
 #include "core/shard/shard.h"
+#include "daemon/catalog_file.h"
 #include "daemon/descriptor_limit.h"
+#include "daemon/exit_code.h"
 #include "daemon/mapping_file.h"
 #include "daemon/memory_bound.h"
 
@@ -97,6 +99,30 @@ void DescribeMapping(const Options& options, const Mapping* mapping, Report* rep
   report->Line("warnings", absl::StrCat(config.warnings.size()));
 }
 
+size_t Added(size_t a, size_t b) { return b > SIZE_MAX - a ? SIZE_MAX : a + b; }
+
+std::string SeriesText(size_t series) {
+  return series == SIZE_MAX ? "beyond counting" : absl::StrCat(series);
+}
+
+void DescribeCatalog(const CatalogIndex& catalogs, Report* report) {
+  for (const Catalog& catalog : catalogs.catalogs()) {
+    size_t from_start = 0;
+    size_t most = 0;
+    for (const DeclaredMetric& metric : catalog.metrics) {
+      from_start = Added(from_start, metric.EnumerableSeries());
+      most = Added(most, metric.MaxSeries());
+    }
+    report->Heading(absl::StrCat("Catalog ", catalog.file));
+    report->Line("service", catalog.service);
+    report->Line("mode", std::string(Name(catalog.mode)));
+    report->Line("metrics", absl::StrCat(catalog.metrics.size()));
+    report->Line("series from the start", SeriesText(from_start));
+    report->Line("series inside all bounds", absl::StrCat("at most ", SeriesText(most)));
+    report->Line("alerts", absl::StrCat(catalog.alerts.size()));
+  }
+}
+
 void DescribeLimits(const Options& options, int connections, Report* report) {
   report->Heading("Limits");
   report->Line("shards", absl::StrCat(options.ShardCount()));
@@ -135,37 +161,50 @@ struct NamedKind {
   BoundKind kind;
 };
 
+// What the files say.
+struct Sources {
+  const Mapping* mapping = nullptr;
+  const CatalogIndex* catalog = nullptr;
+};
+
+// All rules that say how series are kept, in no order that matters.
+std::vector<const MappingRule*> KeepingRules(const Sources& sources) {
+  std::vector<const MappingRule*> rules;
+  if (sources.mapping != nullptr) {
+    rules.push_back(&sources.mapping->config().defaults);
+    for (const MappingRule& rule : sources.mapping->config().rules) rules.push_back(&rule);
+  }
+  if (sources.catalog != nullptr) {
+    for (const auto& family : sources.catalog->families()) rules.push_back(&family->rule);
+  }
+  return rules;
+}
+
 // Summaries there are only if rules ask for them.
-std::vector<NamedKind> KindsFor(const Mapping* mapping) {
+std::vector<NamedKind> KindsFor(const Sources& sources) {
   std::vector<NamedKind> kinds = {{"counters", BoundKind::kCounters},
                                   {"gauges", BoundKind::kGauges},
                                   {"sets", BoundKind::kSets},
                                   {"histograms", BoundKind::kHistograms}};
-  if (mapping == nullptr) return kinds;
-  const MappingConfig& config = mapping->config();
-  const auto is_summary = [](const MappingRule& rule) {
-    return rule.observer_type == ObserverType::kSummary;
-  };
-  if (is_summary(config.defaults) ||
-      std::any_of(config.rules.begin(), config.rules.end(), is_summary)) {
+  const std::vector<const MappingRule*> rules = KeepingRules(sources);
+  if (std::any_of(rules.begin(), rules.end(), [](const MappingRule* rule) {
+        return rule->observer_type == ObserverType::kSummary;
+      })) {
     kinds.push_back({"summaries", BoundKind::kSummaries});
   }
   return kinds;
 }
 
 // The largest that any rule asks for.
-SeriesShape ShapeFor(const Mapping* mapping, uint64_t mapping_bytes) {
+SeriesShape ShapeFor(const Sources& sources, uint64_t bytes) {
   SeriesShape shape;
-  if (mapping == nullptr) return shape;
-  shape.mapping_bytes = mapping_bytes;
-  const auto widen = [&shape](const MappingRule& rule) {
-    shape.histogram_bounds = std::max(shape.histogram_bounds, rule.histogram.buckets.size());
-    shape.summary_quantiles = std::max(shape.summary_quantiles, rule.summary.quantiles.size());
+  if (sources.mapping != nullptr || sources.catalog != nullptr) shape.mapping_bytes = bytes;
+  for (const MappingRule* rule : KeepingRules(sources)) {
+    shape.histogram_bounds = std::max(shape.histogram_bounds, rule->histogram.buckets.size());
+    shape.summary_quantiles = std::max(shape.summary_quantiles, rule->summary.quantiles.size());
     shape.summary_ages =
-        std::max(shape.summary_ages, static_cast<size_t>(std::max(0, rule.summary.age_buckets)));
-  };
-  widen(mapping->config().defaults);
-  for (const MappingRule& rule : mapping->config().rules) widen(rule);
+        std::max(shape.summary_ages, static_cast<size_t>(std::max(0, rule->summary.age_buckets)));
+  }
   return shape;
 }
 
@@ -192,6 +231,45 @@ void DescribeParts(const MemoryOf& memory, Report* report) {
     if (part.for_peers) report->Memory(part.name, part.bytes);
   }
   report->Memory("total", memory.total());
+}
+
+BoundKind BoundKindOf(DeclaredType type) {
+  switch (type) {
+    case DeclaredType::kCounter:
+      return BoundKind::kCounters;
+    case DeclaredType::kGauge:
+      return BoundKind::kGauges;
+    case DeclaredType::kHistogram:
+      return BoundKind::kHistograms;
+    case DeclaredType::kSummary:
+      return BoundKind::kSummaries;
+    case DeclaredType::kSet:
+      return BoundKind::kSets;
+  }
+  return BoundKind::kCounters;
+}
+
+// What the declared series take when all of them are there: by what as many series of one kind add
+// to none.
+void DescribeDeclaredMemory(const Options& options, int connections, const SeriesShape& shape,
+                            const CatalogIndex& catalog, Report* report) {
+  uint64_t bytes = 0;
+  uint64_t series_left = options.series_limit;
+  for (const auto& family : catalog.families()) {
+    const uint64_t series = std::min<uint64_t>(family->metric->MaxSeries(), series_left);
+    series_left -= series;
+    SeriesShape own = shape;
+    own.kind = BoundKindOf(family->metric->type);
+    own.histogram_bounds = family->rule.histogram.buckets.size();
+    Options with = options;
+    with.series_limit = static_cast<uint32_t>(series);
+    Options without = options;
+    without.series_limit = 0;
+    bytes += MemoryOf(with, connections, own).without_peers() -
+             MemoryOf(without, connections, own).without_peers();
+  }
+  report->Heading("Of the worst-case memory, for the series inside all bounds of the catalogs");
+  report->Memory("declared series", bytes);
 }
 
 void DescribeMemory(const Options& options, int connections, const SeriesShape& shape,
@@ -231,23 +309,31 @@ void DescribeMemory(const Options& options, int connections, const SeriesShape& 
 absl::StatusOr<ConfigReport> CheckConfig(const Options& options) {
   std::shared_ptr<const Mapping> mapping;
   const size_t heap_before = ::mallinfo2().uordblks;
+  const auto catalog = LoadCatalogIndex(options.catalog_files, options.series_limit);
+  std::vector<std::string> problems;
+  if (!catalog.ok()) problems.emplace_back(catalog.status().message());
   if (!options.mapping_config.empty()) {
     auto loaded = LoadMapping(options.mapping_config);
-    if (!loaded.ok()) return loaded.status();
-    mapping = *std::move(loaded);
+    if (!loaded.ok() && problems.empty()) return loaded.status();
+    if (!loaded.ok()) problems.emplace_back(loaded.status().message());
+    if (loaded.ok()) mapping = *std::move(loaded);
   }
+  if (!problems.empty()) return UsageError(absl::StrJoin(problems, "\n"));
   const size_t heap_after = ::mallinfo2().uordblks;
   RaiseDescriptorLimit();  // as a start would
   const bool streams = options.tcp.size() + options.unixstream.size() > 0;
   const int connections = streams || !options.unixseqpacket.empty() ? ConnectionLimit() : 0;
 
+  const Sources sources = {.mapping = mapping.get(), .catalog = catalog->get()};
   ConfigReport report;
   Report text;
   DescribeListening(options, &text);
   DescribeMapping(options, mapping.get(), &text);
+  if (*catalog != nullptr) DescribeCatalog(**catalog, &text);
   DescribeLimits(options, connections, &text);
-  const SeriesShape shape = ShapeFor(mapping.get(), heap_after - std::min(heap_before, heap_after));
-  DescribeMemory(options, connections, shape, KindsFor(mapping.get()), &text);
+  const SeriesShape shape = ShapeFor(sources, heap_after - std::min(heap_before, heap_after));
+  if (*catalog != nullptr) DescribeDeclaredMemory(options, connections, shape, **catalog, &text);
+  DescribeMemory(options, connections, shape, KindsFor(sources), &text);
   report.text = text.Take();
   if (mapping != nullptr) report.warnings = mapping->config().warnings;
   return report;

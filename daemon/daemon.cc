@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/merge/merger.h"
+#include "daemon/catalog_file.h"
 #include "daemon/descriptor_limit.h"
 #include "daemon/log.h"
 #include "daemon/mapping_file.h"
@@ -31,16 +32,27 @@ std::vector<ListenerInfo> DescribeListeners(const ListenerSet& listeners) {
   return infos;
 }
 
-// What the options ask of names, tags and series. Reads the mapping file, if there is one.
+// What the options ask of names, tags and series. Reads the mapping file and the catalogs.
 absl::StatusOr<Rules::Options> RulesFor(const Options& options) {
   Rules::Options rules;
   rules.default_ttl_ms = absl::ToInt64Milliseconds(options.series_ttl);
   rules.tags = options.tags;
   rules.limits = options.key_limits;
   rules.container_id_label = options.container_id_label;
-  if (options.mapping_config.empty()) return rules;
+  auto catalog = LoadCatalogIndex(options.catalog_files, options.series_limit);
+  absl::Status status = catalog.status();
+  if (status.ok()) rules.catalog = *std::move(catalog);
+  if (options.mapping_config.empty()) {
+    if (!status.ok()) return status;
+    return rules;
+  }
   auto mapping = LoadMapping(options.mapping_config);
-  if (!mapping.ok()) return mapping.status();
+  // All of it is said at once.
+  if (!mapping.ok() && !status.ok()) {
+    return UsageError(absl::StrCat(status.message(), "\n", mapping.status().message()));
+  }
+  if (!mapping.ok()) status = mapping.status();
+  if (!status.ok()) return status;
   rules.mapping = *std::move(mapping);
   return rules;
 }
@@ -139,6 +151,9 @@ absl::Status Daemon::StartHttp(size_t rule_count) {
   own_metrics_->SetRelay(relay_.get());
   own_metrics_->SetMappingRules(rule_count);
   StartGroups();
+  catalog_reporter_ = std::make_unique<CatalogReporter>(&control_, shards_->violations(),
+                                                        senders_.get(), &own_metrics_->registry());
+  catalog_reporter_->Start();
   HttpServer::Options http;
   http.addresses = options_.web;
   http.telemetry_path = options_.telemetry_path;
@@ -277,7 +292,9 @@ absl::Status Daemon::ReloadRules() {
   absl::Status status = shards_->UseRules(*std::move(rules), [count] {
     LogInfo("reloaded", {{"rules", absl::StrCat(count)}});
   });
-  if (status.ok()) own_metrics_->SetMappingRules(count);
+  if (!status.ok()) return status;
+  own_metrics_->SetMappingRules(count);
+  catalog_reporter_->Forget();
   return status;
 }
 
@@ -304,6 +321,7 @@ void Daemon::Finish() {
   if (push_) push_->Stop();
   groups_->Stop();
   if (admin_) admin_->Stop();
+  catalog_reporter_->Stop();
   senders_->Stop();
   control_.stop();
   LogStopped();

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "daemon/admin_server.h"
+#include "daemon/catalog_reporter.h"
 #include "daemon/connection_counts.h"
 #include "daemon/exit_code.h"
 #include "daemon/http_server.h"
@@ -77,6 +78,7 @@ class Daemon {
   std::unique_ptr<MergeThread> merger_;
   std::unique_ptr<OwnMetrics> own_metrics_;
   std::unique_ptr<PushedGroups> groups_;
+  std::unique_ptr<CatalogReporter> catalog_reporter_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<PushListener> push_;           // null: nobody can push
   std::shared_ptr<RunningExplainer> explainer_;  // the admin server's thread

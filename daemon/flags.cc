@@ -73,6 +73,10 @@ std::vector<FlagSpec> MakeFlags() {
       {"statsd.mapping-config", Kind::kPath, Group::kTags, "FILE",
        "mapping rules: a file as statsd_exporter reads it. Without one, names are kept as they "
        "are"},
+      {"catalog.file", Kind::kPaths, Group::kTags, "FILE",
+       "a catalog that declares metrics; repeatable. Its mode says what becomes of what it does "
+       "not "
+       "declare"},
       {"statsd.dialect", Kind::kText, Group::kTags, "DIALECT",
        "what a signed gauge value means: statsd (a change) or dogstatsd (the value). For one "
        "listener alone, add ?dialect=dogstatsd to its address or path. Default statsd"},

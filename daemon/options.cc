@@ -190,6 +190,7 @@ void ReadListening(FlagReader* flags, Options* options) {
 
 void ReadLines(FlagReader* flags, Options* options) {
   flags->Text("statsd.mapping-config", &options->mapping_config);
+  flags->Texts("catalog.file", &options->catalog_files);
   flags->Choice<bool>("statsd.container-id", {{"label", true}, {"ignore", false}},
                       &options->container_id_label);
   flags->Bool("statsd.parse-dogstatsd-tags", &options->tags.dogstatsd);

@@ -49,7 +49,8 @@ struct Options {
   int read_buffer_bytes = 0;    // 0: kDefaultReadBufferBytes
   absl::Duration idle_timeout = absl::Seconds(10);
 
-  std::string mapping_config;  // path; empty: no rules
+  std::string mapping_config;              // path; empty: no rules
+  std::vector<std::string> catalog_files;  // paths; empty: nothing is declared
   TagDialects tags;
   bool container_id_label = true;  // false: container ids are ignored
 

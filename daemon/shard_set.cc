@@ -117,6 +117,12 @@ std::vector<const Ledger*> ShardSet::ledgers() const {
   return ledgers;
 }
 
+std::vector<ViolationLog*> ShardSet::violations() {
+  std::vector<ViolationLog*> violations;
+  for (const auto& shard : shards_) violations.push_back(&shard->violations());
+  return violations;
+}
+
 std::vector<SenderTable*> ShardSet::senders() {
   std::vector<SenderTable*> senders;
   for (const auto& thread : threads_) senders.push_back(&thread->senders());

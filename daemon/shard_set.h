@@ -13,6 +13,7 @@
 #include "core/rules/rule_book.h"
 #include "core/shard/family_types.h"
 #include "core/shard/shard.h"
+#include "core/shard/violation_log.h"
 #include "daemon/connection_counts.h"
 #include "daemon/listener_set.h"
 #include "daemon/options.h"
@@ -46,6 +47,7 @@ class ShardSet {
   std::vector<ShardMemory*> memories();
   std::vector<const Ledger*> ledgers() const;
   std::vector<SenderTable*> senders();
+  std::vector<ViolationLog*> violations();
 
  private:
   ShardSet() = default;

@@ -95,6 +95,7 @@ bool SeriesSlots::HasRoomForSeries() const {
 KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, const FirstSample& first) {
   if (keys_.size() >= max_keys_) return Refuse(DropReason::kSeriesLimit);
   const Verdict verdict = rules_->Resolve(key, &spec_);
+  violations_.Note(spec_, first.sender);
   if (!verdict.accepted) return KeepRefusal(key, hash, verdict.reason);
   if (key.type == SampleType::kCounter && !(first.amount * spec_.scale >= 0)) {
     // It shall not make a series, nor take a family's name from another type.

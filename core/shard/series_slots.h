@@ -23,6 +23,7 @@
 #include "core/shard/ledger.h"
 #include "core/shard/shard.h"
 #include "core/shard/shard_memory.h"
+#include "core/shard/violation_log.h"
 
 namespace tallyd {
 
@@ -55,6 +56,7 @@ class SeriesSlots {
   void AddCountsTo(Ledger* ledger) const;
 
   KeyTable& keys() { return keys_; }
+  ViolationLog& violations() { return violations_; }
   // What may keep a sample from making a series.
   struct FirstSample {
     double amount = 0;     // of a counter: below zero it is refused
@@ -158,6 +160,7 @@ class SeriesSlots {
   uint64_t merged_epoch_seen_ = 0;
   int64_t merge_seen_ns_ = 0;
   SeriesSpec spec_;  // scratch of AddKey
+  ViolationLog violations_;
 };
 
 }  // namespace tallyd

@@ -97,6 +97,7 @@ class Shard::Impl : public SampleSink {
 
   Ledger& ledger() { return ledger_; }
   const SenderCounts& sender_counts(uint16_t sender) const { return senders_[sender]; }
+  ViolationLog& violations() { return slots_.violations(); }
   ShardMemory& memory() { return *memory_; }
   int index() const { return index_; }
 
@@ -163,6 +164,8 @@ const Ledger& Shard::ledger() const { return impl_->ledger(); }
 const SenderCounts& Shard::sender_counts(uint16_t sender) const {
   return impl_->sender_counts(sender);
 }
+ViolationLog& Shard::violations() { return impl_->violations(); }
+
 ShardMemory& Shard::memory() { return impl_->memory(); }
 int Shard::index() const { return impl_->index(); }
 

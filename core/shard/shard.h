@@ -21,6 +21,7 @@
 namespace tallyd {
 
 class BatchPipeline;
+class ViolationLog;
 
 struct ShardOptions {
   int index = 0;
@@ -83,6 +84,8 @@ class Shard {
   const Ledger& ledger() const;
   // Of the sender of this number, below Source::kMaxSenders. Any thread: reads it.
   const SenderCounts& sender_counts(uint16_t sender) const;
+  // Any thread.
+  ViolationLog& violations();
   // Merger thread.
   ShardMemory& memory();
   // Any thread.
