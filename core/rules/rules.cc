@@ -1,5 +1,6 @@
 #include "core/rules/rules.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/rules/catalog_index.h"
@@ -309,6 +310,28 @@ std::vector<SeriesSpec> Rules::DeclaredSeries() const {
       spec.labels.clear();
       if (AppendLabels(labels, &spec).accepted) series.push_back(spec);
     });
+  }
+  return series;
+}
+
+std::vector<SeriesSpec> Rules::ObservedSeries() const {
+  std::vector<SeriesSpec> series;
+  if (options_.catalog == nullptr) return series;
+  for (const auto& family : options_.catalog->families()) {
+    for (const ObservedSource& source : family->metric->observed) {
+      SeriesSpec spec;
+      spec.name = family->metric->name;
+      UseFamily(*family, &spec);
+      std::vector<Label> labels;
+      for (const auto& [name, value] : source.labels) {
+        // An empty value is no label.
+        if (!value.empty()) labels.push_back({name, value});
+      }
+      std::sort(labels.begin(), labels.end(),
+                [](const Label& a, const Label& b) { return a.name < b.name; });
+      AppendLabels(labels, &spec);
+      series.push_back(std::move(spec));
+    }
   }
   return series;
 }

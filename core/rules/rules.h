@@ -90,6 +90,8 @@ class Rules {
   // The series that are there from the start, as Resolve would make them: those of the catalogs'
   // metrics whose labels all have their values listed. In the order of the files.
   std::vector<SeriesSpec> DeclaredSeries() const;
+  // The series of the observed gauges, one for each source, in the order of the files.
+  std::vector<SeriesSpec> ObservedSeries() const;
 
   // Of a family that `rule`, or no rule, made.
   static std::string_view HelpOf(const MappingRule* rule);

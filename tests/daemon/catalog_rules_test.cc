@@ -21,6 +21,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::IsEmpty;
+using testing::SizeIs;
 
 constexpr std::string_view kCatalog = R"yaml(
 service: shop
@@ -233,6 +234,9 @@ TEST_F(CatalogRulesTest, EnumerableSeriesAreKnownInAdvance) {
   EXPECT_THAT(names,
               ElementsAre("shop_orders_total{kind=\"new\"}", "shop_orders_total{kind=\"old\"}",
                           "shop_depth{}", "shop_size_bytes{}", "shop_lag_ratio{}", "shop_users{}"));
+  ASSERT_THAT(rules_->ObservedSeries(), SizeIs(1));
+  EXPECT_EQ(rules_->ObservedSeries()[0].name, "shop_queue");
+  EXPECT_EQ(rules_->ObservedSeries()[0].kind, SeriesKind::kGauge);
   const auto plain = Rules::Create({}, &layouts_).value();
   EXPECT_THAT(plain->DeclaredSeries(), IsEmpty());
 }
