@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/rules/complaints.h"
 #include "core/wire/line.h"
 
 namespace tallyd {
@@ -83,6 +84,10 @@ class Collector final : public SampleSink {
  private:
   void FindRule(SampleType type, ExplainedSample* explained) const {
     Mapped mapped;
+    const CatalogIndex* const catalog = options_.rules.catalog.get();
+    explained->by_catalog =
+        catalog != nullptr && catalog->Map(explained->name, type, &mapped) != nullptr;
+    if (explained->by_catalog) return;
     const Mapping* const mapping = options_.rules.mapping.get();
     if (mapping != nullptr && mapping->Map(explained->name, type, &mapped)) {
       explained->rule = mapped.rule;
@@ -123,6 +128,7 @@ class Collector final : public SampleSink {
     explained->accepted = verdict.accepted;
     explained->reason = verdict.reason;
     NoteRepairs(sample, spec, explained);
+    NoteCatalog(spec, explained);
     // The rules may refuse a key before they come to what it would be.
     explained->kind = verdict.accepted ? spec.kind : PlainKind(sample.type);
     if (!verdict.accepted) return;
@@ -143,6 +149,32 @@ class Collector final : public SampleSink {
                                                        &layout);
     // Past the bound on names nothing is known, and nothing is refused.
     if (claim == FamilyTypes::Claim::kConflict) Refuse(DropReason::kTypeConflict, explained);
+  }
+
+  void NoteCatalog(const SeriesSpec& spec, ExplainedSample* explained) const {
+    const CatalogIndex* const catalog = options_.rules.catalog.get();
+    if (catalog == nullptr || spec.name.empty()) return;
+    const DeclaredFamily* family = catalog->Find(spec.name);
+    if (family == nullptr) family = catalog->OwnerOfSample(spec.name);
+    const CatalogMode mode = family != nullptr ? family->catalog->mode : catalog->strictest();
+    const std::string mode_text = absl::StrCat(", mode ", View(Name(mode)));
+    explained->catalog = family != nullptr
+                             ? absl::StrCat(family->catalog->file, ":", family->metric->line, "  ",
+                                            family->metric->name, mode_text)
+                             : absl::StrCat("none declares ", spec.name, mode_text);
+    for (size_t i = 0; i < kViolations; ++i) {
+      const auto violation = static_cast<Violation>(i);
+      if (!spec.violations.Has(violation)) continue;
+      const bool of_metric =
+          violation == Violation::kUndeclaredMetric || violation == Violation::kType;
+      const bool refused = of_metric && !explained->accepted;
+      explained->departures.push_back(
+          absl::StrCat(View(Name(violation)), ": ",
+                       refused ? "refused" : (spec.folded ? "folded" : "passes"), " and reported"));
+    }
+    if (!spec.violating_label.empty()) {
+      explained->departures.push_back(absl::StrCat("first label: ", spec.violating_label));
+    }
   }
 
   void NoteLayout(const SeriesSpec& spec, ExplainedSample* explained) const {
@@ -231,7 +263,7 @@ Explanation Explainer::Explain(std::string_view line_untrusted, const FamilyType
   for (ExplainedSample& sample : explanation.samples) {
     if (running != nullptr) AskRunning(*running, &sample);
     const Mapping* const mapping = options_.rules.mapping.get();
-    if (mapping == nullptr || sample.type.empty()) continue;
+    if (mapping == nullptr || sample.type.empty() || sample.by_catalog) continue;
     SampleType type = SampleType::kCounter;
     for (const SampleType candidate :
          {SampleType::kGauge, SampleType::kTimer, SampleType::kHistogram, SampleType::kSet}) {

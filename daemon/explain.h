@@ -44,6 +44,9 @@ struct ExplainedSample {
 
   const MappingRule* rule = nullptr;  // of the explainer's mapping
   std::optional<NearRule> near;
+  bool by_catalog = false;              // a catalog's source takes the name, before any rule
+  std::string catalog;                  // which entry it meets, or that it meets none, and the mode
+  std::vector<std::string> departures;  // from that entry, and what comes of them
   int64_t ttl_ms = 0;
   std::vector<std::string> bounds;     // of a histogram that a rule made
   std::vector<std::string> quantiles;  // of a summary

@@ -76,7 +76,9 @@ class TextWriter {
   void AddSample(const ExplainedSample& sample) {
     if (!sample.type.empty()) AddReading(sample);
     for (const std::string& repair : sample.repairs) AddProse("repaired", repair);
-    if (!sample.type.empty() && mapping_ != nullptr) AddRules(sample);
+    if (!sample.catalog.empty()) Add("catalog", sample.catalog);
+    for (const std::string& departure : sample.departures) AddProse("differs", departure);
+    if (!sample.type.empty() && mapping_ != nullptr && !sample.by_catalog) AddRules(sample);
     if (sample.accepted) return AddSeries(sample);
     const Advice advice = AdviceFor(sample.reason);
     Add("dropped", std::string(Name(sample.reason)));
@@ -185,6 +187,10 @@ std::string SampleJson(const ExplainedSample& sample, const MappingConfig* mappi
     json.AddText("tags", sample.tags);
   }
   json.Add("repairs", JsonTexts(sample.repairs));
+  if (!sample.catalog.empty()) {
+    json.AddText("catalog", sample.catalog);
+    json.Add("departures", JsonTexts(sample.departures));
+  }
   if (sample.rule != nullptr) json.Add("rule", RuleJson(*sample.rule, mapping));
   if (sample.near.has_value()) json.Add("near", NearJson(sample, mapping));
   if (!sample.family_type.empty()) json.AddText("family_type", sample.family_type);

@@ -219,7 +219,7 @@ class MergeThread::Impl {
     requests->clear();
   }
 
-  void RunJobs(const Merger* merger) {
+  void RunJobs(Merger* merger) {
     std::vector<Job> jobs;
     {
       const std::lock_guard lock(mu_);

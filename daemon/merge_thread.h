@@ -51,7 +51,7 @@ class MergeThread {
 
   // Any thread. Calls `job` on the merger thread, between merges; with null if the thread ends. It
   // must be short, and must not wait for this class.
-  using Job = std::function<void(const Merger*)>;
+  using Job = std::function<void(Merger*)>;
   void Ask(Job job);
 
   // Any thread but the merger's. Runs a merge now and returns when it is done.

@@ -18,6 +18,7 @@
 #include "daemon/admin_client.h"
 #include "daemon/capture_file.h"
 #include "daemon/catalog/command.h"
+#include "daemon/catalog_file.h"
 #include "daemon/clock.h"
 #include "daemon/exit_code.h"
 #include "daemon/explain.h"
@@ -63,6 +64,7 @@ struct Arguments {
   ReadingFlags reading;
   std::vector<std::string> lines;
   std::string mapping;
+  std::vector<std::string> catalogs;
   std::string capture;
   std::string socket;
   CaptureOptions capturing;
@@ -134,6 +136,9 @@ ExitCode ExplainHere(const Arguments& arguments) {
     if (!mapping.ok()) return Fail(mapping.status(), ExitCode::kUsage);
     options.rules.mapping = *std::move(mapping);
   }
+  auto catalog = LoadCatalogIndex(arguments.catalogs, Options().series_limit);
+  if (!catalog.ok()) return Fail(catalog.status(), ExitCode::kUsage);
+  options.rules.catalog = *std::move(catalog);
   const auto explainer = Explainer::Create(std::move(options));
   if (!explainer.ok()) return Fail(explainer.status(), ExitCode::kUsage);
   const Mapping* const mapping = (*explainer)->options().rules.mapping.get();
@@ -279,6 +284,9 @@ CLI::App* AddExplain(CLI::App* app, Arguments* arguments) {
                        "families, and how many series it has")
           ->type_name("PATH");
   mapping->excludes(socket);
+  explain->add_option("--catalog", arguments->catalogs, "a catalog, as tallyd reads it; repeatable")
+      ->type_name("FILE")
+      ->excludes(socket);
   AddReadingFlags(explain, &arguments->reading);
   explain->add_flag("--json", arguments->json,
                     "one JSON object a line; docs/tallyctl.md has its keys");

@@ -10,6 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "core/rules/catalog_index.h"
+#include "daemon/catalog_file.h"
+
 namespace tallyd {
 namespace {
 
@@ -46,6 +49,38 @@ TEST(ExplainTest, AnAcceptedLineLeadsToItsSeries) {
   EXPECT_EQ(explanation.samples[0].weight, 2);
   EXPECT_THAT(ExplanationText(explanation, nullptr), HasSubstr("adds 2\n"));
   EXPECT_THAT(explanation.differences, IsEmpty());
+}
+
+TEST(ExplainTest, SaysWhichEntryOfACatalogALineMeets) {
+  std::vector<Catalog> catalogs;
+  catalogs.push_back(ParseCatalog("service: s\n"
+                                  "mode: enforce\n"
+                                  "metrics:\n"
+                                  "- name: s_a_total\n"
+                                  "  type: counter\n"
+                                  "  help: A.\n"
+                                  "  sources: [a]\n"
+                                  "  labels: {k: {values: [v]}}\n",
+                                  "c.yml")
+                         .value());
+  Explainer::Options options;
+  options.rules.catalog = CatalogIndex::Create(std::move(catalogs)).value();
+  const auto explainer = MakeExplainer(options);
+  const ExplainedSample folded = explainer->Explain("a:1|c|#k:w", nullptr).samples[0];
+  EXPECT_EQ(folded.catalog, "c.yml:4  s_a_total, mode enforce");
+  EXPECT_THAT(folded.departures, ElementsAre("label_value: folded and reported", "first label: k"));
+  EXPECT_EQ(folded.series, "s_a_total{k=\"__overflow__\"}");
+  const Explanation undeclared = explainer->Explain("b:1|c", nullptr);
+  EXPECT_EQ(undeclared.samples[0].catalog, "none declares b, mode enforce");
+  EXPECT_THAT(undeclared.samples[0].departures,
+              ElementsAre("undeclared_metric: refused and reported"));
+  EXPECT_THAT(ExplanationText(undeclared, nullptr),
+              HasSubstr("  catalog   none declares b, mode enforce\n"
+                        "  differs   undeclared_metric: refused and reported\n"
+                        "  dropped   undeclared\n"));
+  EXPECT_THAT(ExplanationJson(undeclared, nullptr),
+              HasSubstr("\"departures\":[\"undeclared_metric: refused and reported\"]"));
+  EXPECT_EQ(Explain("b:1|c").samples[0].catalog, "") << "without catalogs there is none to meet";
 }
 
 TEST(ExplainTest, PackedValuesAreSamplesOfTheirOwnAndTimersAreSeconds) {
