@@ -77,7 +77,7 @@ int64_t PromqlDurationMs(std::string_view text) {
     const auto unit = std::find_if(kUnits.begin(), kUnits.end(), [&](const Unit& candidate) {
       return text.starts_with(candidate.name);
     });
-    if (digits == 0 || unit == kUnits.end() || sum > kMost - count * unit->ms) return 0;
+    if (digits == 0 || unit == kUnits.end() || count > (kMost - sum) / unit->ms) return 0;
     sum += count * unit->ms;
     text.remove_prefix(std::string_view(unit->name).size());
   }
