@@ -167,17 +167,21 @@ function traffic(messages) {
   readings(messages);
 }
 
-function conversations(n, labelled) {
+// Waits until the kernel has taken what was sent, so that memory does not grow with it.
+async function drained() {
+  do await new Promise((resolve) => setImmediate(resolve));
+  while (client.messagesInFlight > 0);
+}
+
+async function conversations(n, labelled) {
   for (let i = 0; i < n; i++) {
     const tags = labelled ? { conversation_id: 'c' + i } : {};
     change(names.WS_ACTIVE_CONNECTIONS, 1, tags);
     count(names.MESSAGES_SENT_TOTAL, {}, tags);
     if (i % 2 === 0) change(names.WS_ACTIVE_CONNECTIONS, -1, tags);
+    if (i % 1000 === 999) await drained();
   }
 }
-
-// Waits until the kernel has taken what was sent, so that memory does not grow with it.
-const drained = () => new Promise((resolve) => setImmediate(resolve));
 
 async function main() {
   for (let i = 0; i < commands.length; i++) {
@@ -185,7 +189,7 @@ async function main() {
     else if (commands[i] === 'stray') client.increment('messages.nobody_declared');
     else if (commands[i].startsWith('conversations')) {
       const labelled = commands[i] === 'conversations-labelled';
-      conversations(Number(commands[++i]), labelled);
+      await conversations(Number(commands[++i]), labelled);
     } else throw new Error(`unknown command ${commands[i]}`);
     await drained();
   }

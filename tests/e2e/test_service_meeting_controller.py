@@ -1,0 +1,100 @@
+"""The meeting controller of docs/examples/services: one source for each gauge, and none below 0."""
+
+import json
+import sys
+import unittest
+
+from harness import scratch, wait_for
+from services import Emitter, ServiceTest
+
+ACTORS = ("controller", "meeting", "participant")
+
+
+class MeetingControllerTest(ServiceTest):
+    service = "meeting_controller"
+
+    def setUp(self):
+        folder = scratch()
+        self.socket = folder.__enter__() / "statsd.sock"
+        self.addCleanup(folder.__exit__, None, None, None)
+
+    def daemon(self, *flags, **options):
+        return super().daemon(*flags, listen=(("unixgram", self.socket),), **options)
+
+    def controller(self, *flags):
+        return Emitter(sys.executable, self.folder / "controller.py", self.socket, *flags)
+
+    def tell(self, controller, *commands):
+        """Gives commands, waits until all is sent, and returns what the controller knows."""
+        truth = json.loads(controller.tell(*commands))
+        if truth["pending"]:
+            def sent():
+                truth.update(json.loads(controller.tell("flush")))
+                return not truth["pending"]
+            wait_for("all to be sent", sent)
+        return truth
+
+    @staticmethod
+    def as_shown(truth):
+        want = {
+            ("mc_meetings_active",): truth["meetings"],
+            ("mc_connections_active",): truth["connections"],
+            ("mc_participants_active",): truth["participants"],
+        }
+        for reason in ("leave", "timeout"):
+            want["mc_participants_left_total", ("reason", reason)] = truth["left"].get(reason, 0)
+        for actor in ACTORS:
+            label = ("actor_type", actor)
+            want["mc_actor_mailbox_depth", label] = truth["depth"].get(actor, 0)
+            want["mc_messages_total", label] = truth["messages"].get(actor, 0)
+            want["mc_messages_dropped_total", label] = truth["dropped"].get(actor, 0)
+            want["mc_actor_panics_total", label] = truth["panics"].get(actor, 0)
+        return want
+
+    def test_meetings_connections_and_participants(self):
+        with self.daemon() as daemon, self.controller() as controller:
+            truth = self.tell(controller, "create a", "create b", "join a ann", "join a bob",
+                              "join b cleo", "lose a bob", "say a 3")
+            self.assertEqual((truth["meetings"], truth["connections"], truth["participants"]),
+                             (2, 2, 3))
+            self.shows(daemon, self.as_shown(truth))
+            # Who comes back takes the same place; who does not is one participant less, once.
+            truth = self.tell(controller, "back a bob", "lose b cleo", "expire", "leave a ann")
+            self.assertEqual((truth["connections"], truth["participants"]), (1, 1))
+            self.shows(daemon, self.as_shown(truth))
+            truth = self.tell(controller, "end a", "end b")
+            self.assertEqual((truth["meetings"], truth["participants"]), (0, 0))
+            self.shows(daemon, self.as_shown(truth))
+            self.assertEqual(sum(self.violations(daemon).values()), 0)
+
+    def test_mailboxes_fill_drop_and_empty(self):
+        with self.daemon() as daemon, self.controller() as controller:
+            truth = self.tell(controller, "create a", "join a ann", "hold a", "say a 100")
+            self.assertEqual((truth["depth"]["meeting"], truth["dropped"]["meeting"]), (64, 36))
+            self.shows(daemon, self.as_shown(truth))
+            truth = self.tell(controller, "release a")
+            self.assertEqual(truth["depth"], {"meeting": 0, "participant": 0})
+            self.shows(daemon, self.as_shown(truth))
+
+    def test_a_mailbox_goes_with_its_actor(self):
+        """What still waited when an actor ended once stayed in the gauge for ever."""
+        with self.daemon() as daemon, self.controller() as controller:
+            truth = self.tell(controller, "create a", "join a ann", "break a ann", "hold a",
+                              "say a 10", "end a")
+            self.assertEqual((truth["panics"]["participant"], truth["depth"]["meeting"]), (1, 0))
+            self.shows(daemon, self.as_shown(truth))
+
+    def test_a_controller_that_was_killed_leaves_nothing_behind(self):
+        with self.daemon() as daemon:
+            with self.controller() as first:
+                self.shows(daemon, self.as_shown(self.tell(
+                    first, "create a", "join a ann", "hold a", "say a 5")))
+            with self.controller() as second:
+                truth = self.tell(second, "create b")
+                self.assertEqual((truth["meetings"], truth["participants"]), (1, 0))
+                self.shows(daemon, {("mc_meetings_active",): 1, ("mc_participants_active",): 0,
+                                    ("mc_actor_mailbox_depth", ("actor_type", "meeting")): 0})
+
+
+if __name__ == "__main__":
+    unittest.main()
