@@ -157,6 +157,7 @@ class AdminServer::Impl : public std::enable_shared_from_this<AdminServer::Impl>
   void OnConnection(LocalSocket socket);
   void Route(const std::shared_ptr<Session>& session, const AdminRequest& request);
   void Explain(const std::shared_ptr<Session>& session, const AdminRequest& request);
+  void OpenJob(const std::shared_ptr<Session>& session, const AdminRequest& request);
   void Top(const std::shared_ptr<Session>& session, const AdminRequest& request);
   void Work(const std::weak_ptr<Session>& asking, const std::string& type, Job job);
   void StartCapture(const std::shared_ptr<Session>& session, const AdminRequest& request);
@@ -300,6 +301,13 @@ class AdminServer::Impl::Session : public std::enable_shared_from_this<Session> 
     text_ = Header(http::status::ok, "text/plain") + "\r\n";
     WatchPeer();
     Write([](Session* self) { self->ContinueCapture(); });
+  }
+
+  // The connection, with which this has nothing to do any more.
+  LocalSocket HandOver() {
+    LocalSocket connection = std::move(socket_);
+    Close();
+    return connection;
   }
 
   void Close() {
@@ -461,7 +469,24 @@ void AdminServer::Impl::Route(const std::shared_ptr<Session>& session,
     if (get) return Top(session, request);
     return session->Refuse(http::status::method_not_allowed, "Allowed here: GET.");
   }
+  if (request.path == "/job") {
+    if (request.method == http::verb::post) return OpenJob(session, request);
+    return session->Refuse(http::status::method_not_allowed, "Allowed here: POST.");
+  }
   session->Refuse(http::status::not_found, "There is nothing here.");
+}
+
+void AdminServer::Impl::OpenJob(const std::shared_ptr<Session>& session,
+                                const AdminRequest& request) {
+  if (!hooks_.open_job) {
+    return session->Refuse(http::status::forbidden,
+                           "Jobs need a listener more, and tags of DogStatsD.");
+  }
+  const absl::StatusOr<JobRequest> job = ParseJobRequest(request.parameters_untrusted);
+  if (!job.ok()) {
+    return session->Refuse(http::status::bad_request, std::string(job.status().message()));
+  }
+  hooks_.open_job(session->HandOver(), *job);
 }
 
 void AdminServer::Impl::Explain(const std::shared_ptr<Session>& session,

@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "core/wire/sample.h"
 #include "daemon/capture_ring.h"
+#include "daemon/job_sessions.h"
 #include "daemon/loop.h"
 #include "daemon/top_report.h"
 
@@ -27,7 +28,9 @@ namespace tallyd {
 //   GET /explain?line=...[&dialect=statsd|dogstatsd][&format=json|text]
 //   GET or POST /capture[?seconds=N][&bytes=N]
 //   GET /top[?families=N][&senders=N]
+//   POST /job?job=...[&instance=...][&label.NAME=...][&ttl_ms=N]
 //
+// The last begins the session of a job, which has the connection from then on (job_sessions.h).
 // The second streams lines as they come in, each with LF, and ends with one that begins with "# "
 // and says what was left out; a client that shuts its side down ends it earlier. Bounds: time and
 // bytes of a capture, one capture at a time, connections, headers, and the time that a client may
@@ -56,6 +59,8 @@ class AdminServer {
         explain;
     // Calls `done`, on any thread, with a job that says what the daemon is doing, as JSON.
     std::function<void(const TopQuestion& question, std::function<void(Job)> done)> top;
+    // Takes the connection of a job; null: there are no sessions of jobs.
+    std::function<void(AdminSocket connection, const JobRequest& request)> open_job;
     int shards = 0;
     // Shows a shard's lines to a tap, and no longer.
     std::function<void(int shard, std::shared_ptr<LineTap> tap)> add_tap;

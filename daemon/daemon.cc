@@ -198,8 +198,20 @@ absl::Status Daemon::StartPush() {
   return push_->Listen();
 }
 
+void Daemon::StartJobs() {
+  if (!listeners_->jobs().has_value() || !options_.tags.dogstatsd) return;
+  const auto take = [this](std::vector<std::string> datagrams, std::function<void()> done) {
+    // One shard for all: gauges that a job sets keep their order.
+    shards_->threads().front()->Take(std::move(datagrams), *listeners_->jobs(), std::move(done));
+  };
+  jobs_ = std::make_unique<JobSessions>(&control_, absl::StrCat(options_.admin_socket, ".job-"),
+                                        options_.unixsocket_mode, groups_.get(),
+                                        &own_metrics_->registry(), take);
+}
+
 absl::Status Daemon::StartAdmin() {
   if (options_.admin_socket.empty()) return absl::OkStatus();
+  StartJobs();
   explainer_ = std::make_shared<RunningExplainer>();
   AdminServer::Hooks hooks;
   hooks.explain = [this](const std::string& line_untrusted, std::optional<Dialect> dialect,
@@ -209,6 +221,11 @@ absl::Status Daemon::StartAdmin() {
   hooks.top = [this](const TopQuestion& question, TopReporter::Done done) {
     top_->Report(question, std::move(done));
   };
+  if (jobs_) {
+    hooks.open_job = [this](AdminSocket connection, const JobRequest& request) {
+      jobs_->Open(std::move(connection), request);
+    };
+  }
   hooks.shards = static_cast<int>(shards_->threads().size());
   hooks.add_tap = [this](int shard, std::shared_ptr<LineTap> tap) {
     shards_->threads()[static_cast<size_t>(shard)]->AddTap(std::move(tap));
@@ -311,6 +328,7 @@ ExitCode Daemon::Run() {
 void Daemon::Shutdown() {
   if (std::exchange(shutting_down_, true)) return;
   listeners_->Close();
+  if (jobs_) jobs_->Stop();
   shards_->Stop([this] { boost::asio::post(control_, [this] { Finish(); }); });
 }
 

@@ -13,6 +13,7 @@
 #include "daemon/connection_counts.h"
 #include "daemon/exit_code.h"
 #include "daemon/http_server.h"
+#include "daemon/job_sessions.h"
 #include "daemon/listener_set.h"
 #include "daemon/loop.h"
 #include "daemon/merge_thread.h"
@@ -52,6 +53,7 @@ class Daemon {
   absl::Status StartHttp(size_t rule_count);
   void StartGroups();
   absl::Status StartPush();
+  void StartJobs();
   absl::Status StartAdmin();
   AdminServer::Job ExplainJob(const std::string& line_untrusted, std::optional<Dialect> dialect,
                               bool as_json) const;
@@ -80,6 +82,7 @@ class Daemon {
   std::unique_ptr<PushedGroups> groups_;
   std::unique_ptr<CatalogReporter> catalog_reporter_;
   std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<JobSessions> jobs_;            // null: none
   std::unique_ptr<PushListener> push_;           // null: nobody can push
   std::shared_ptr<RunningExplainer> explainer_;  // the admin server's thread
   std::unique_ptr<TopReporter> top_;

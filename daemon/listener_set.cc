@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/shard/ledger.h"
 #include "daemon/address.h"
 #include "daemon/log.h"
 
@@ -31,6 +32,9 @@ absl::StatusOr<std::unique_ptr<ListenerSet>> ListenerSet::Open(const Options& op
   if (status.ok()) status = set->OpenUnixgram(options);
   if (status.ok()) status = set->OpenUnixStreams(options);
   if (!status.ok()) return status;
+  if (!options.admin_socket.empty() && set->bound_.size() < Ledger::kMaxListeners) {
+    set->jobs_ = set->AddBound("jobs", "sessions", Dialect::kStatsd);
+  }
   set->WarnOfSmallBuffers();
   return set;
 }

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,8 @@ class ListenerSet {
   ListenerSet& operator=(const ListenerSet&) = delete;
 
   const std::vector<BoundListener>& bound() const { return bound_; }
+  // What comes in by the sockets of jobs; nothing if there are too many listeners for one more.
+  const std::optional<Source>& jobs() const { return jobs_; }
 
   using Threads = std::vector<std::unique_ptr<ShardThread>>;
 
@@ -74,6 +77,7 @@ class ListenerSet {
   void WarnOfSmallBuffers() const;
 
   std::vector<BoundListener> bound_;
+  std::optional<Source> jobs_;
   std::vector<UdpGroup> udp_;
   std::vector<Source> udp_sources_;
   std::vector<Listening> unixgram_;

@@ -168,6 +168,22 @@ void ShardThread::RemoveTap(std::shared_ptr<LineTap> tap) {
   });
 }
 
+void ShardThread::Take(std::vector<std::string> datagrams, Source source,
+                       std::function<void()> done) {
+  boost::asio::post(loop_,
+                    [this, taken = std::move(datagrams), source, done = std::move(done)]() mutable {
+                      shard_->BeginBatch(MonotonicNs());
+                      for (std::string& datagram : taken) {
+                        const size_t size = datagram.size();
+                        datagram.resize(size + kReadPadding);
+                        taps_.OnLines(source, datagram.data(), size);
+                        shard_->Apply(source, datagram.data(), size);
+                      }
+                      shard_->EndBatch();
+                      done();
+                    });
+}
+
 void ShardThread::UseRules(uint16_t generation, std::function<void()> done) {
   boost::asio::post(loop_, [this, generation, done = std::move(done)] {
     shard_->UseRules(generation);

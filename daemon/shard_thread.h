@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -56,6 +57,9 @@ class ShardThread {
   // Any thread. From some batch on, and until some batch after Remove, the tap sees every line.
   void AddTap(std::shared_ptr<LineTap> tap);
   void RemoveTap(std::shared_ptr<LineTap> tap);
+  // Any thread, after Start. Has the shard take in datagrams that somebody else received, as one
+  // batch; then calls `done`.
+  void Take(std::vector<std::string> datagrams, Source source, std::function<void()> done);
   // Any thread, after Start. The shard uses this generation of rules, whose hold it takes over;
   // then calls `done`.
   void UseRules(uint16_t generation, std::function<void()> done);

@@ -22,6 +22,7 @@
 #include "daemon/clock.h"
 #include "daemon/exit_code.h"
 #include "daemon/explain.h"
+#include "daemon/job_run.h"
 #include "daemon/line_source.h"
 #include "daemon/mapping_file.h"
 #include "daemon/migrate_check.h"
@@ -72,6 +73,7 @@ struct Arguments {
   TopOptions top;
   std::string top_sort;
   std::string top_interval;
+  JobRunOptions run;
   bool json = false;
 };
 
@@ -395,6 +397,36 @@ CLI::App* AddMigrateCheck(CLI::App* app, Arguments* arguments) {
   return check;
 }
 
+CLI::App* AddRun(CLI::App* app, JobRunOptions* options) {
+  options->socket = kDefaultSocket;
+  CLI::App* const run = app->add_subcommand(
+      "run",
+      "Run a command as a job of a running tallyd. What the command sends to the address that it "
+      "finds in STATSD_... and DD_... variables gets the job's labels; when it ends, however it "
+      "does, tallyd shows how long it took and how it ended.");
+  run->add_option("--job", options->job, "the label job")->required()->type_name("NAME");
+  run->add_option("--instance", options->instance, "the label instance")->type_name("NAME");
+  run->add_option("--grouping", options->grouping, "a further label; repeatable")
+      ->type_name("LABEL=VALUE")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
+  run->add_option("--ttl", options->ttl,
+                  "how long tallyd shows the job after its end; 0: until it is restarted. Default "
+                  "48h")
+      ->type_name("DURATION");
+  run->add_option("--socket", options->socket,
+                  "the --admin.socket of that tallyd. Default /run/tallyd/admin.sock")
+      ->type_name("PATH");
+  run->add_flag("--require", options->require,
+                "run nothing if tallyd does not answer. Without it the command runs all the same");
+  run->add_option("CMD", options->command, "the command and its arguments, after --")->required();
+  run->footer(
+      "Exit code: the command's; 128 and the number of the signal that ended it; 127 or 126 if it "
+      "cannot be run; 1 with --require and without tallyd, 2 usage.");
+  return run;
+}
+
 ExitCode Main(int argc, char** argv) {
   CLI::App app("tallyctl answers questions about tallyd.", "tallyctl");
   app.formatter(std::make_shared<HelpFormatter>());
@@ -407,6 +439,7 @@ ExitCode Main(int argc, char** argv) {
   const CLI::App* const top = AddTop(&app, &arguments);
   AddMigrateCheck(&app, &arguments);
   const CLI::App* const catalog = AddCatalogCommand(&app, &arguments.catalog);
+  const CLI::App* const run = AddRun(&app, &arguments.run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -417,6 +450,7 @@ ExitCode Main(int argc, char** argv) {
   }
   if (catalog->parsed()) return RunCatalogCommand(*catalog, arguments.catalog);
   if (top->parsed()) return Top(arguments);
+  if (run->parsed()) return static_cast<ExitCode>(RunJob(arguments.run));
   return capture->parsed() ? RunCapture(arguments) : RunMigrateCheck(arguments);
 }
 

@@ -1,0 +1,409 @@
+#include "daemon/job_sessions.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/write.hpp>
+#include <cstdint>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "core/groups/pushed_family.h"
+#include "core/wire/utf8.h"
+#include "daemon/address.h"
+#include "daemon/clock.h"
+#include "daemon/log.h"
+#include "daemon/udp_listener.h"
+#include "daemon/unix_path.h"
+#include "daemon/unixgram_listener.h"
+
+namespace tallyd {
+namespace {
+
+using boost::system::error_code;
+
+constexpr size_t kMaxTagBytes = 1024;  // of all labels of a session
+constexpr int kMaxDatagrams = 32;      // of a batch
+constexpr int kReceiveBufferBytes = 4 << 20;
+constexpr absl::Duration kMaxTtl = absl::Hours(24 * 366);
+constexpr int kUnknownExit = -1;
+
+PushedFamily Gauge(const char* help, double value) {
+  PushedFamily family;
+  family.type = FamilyType::kGauge;
+  family.help = help;
+  family.metrics.emplace_back().value = value;
+  return family;
+}
+
+double UnixTime() { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); }
+
+std::string TagsOf(const Grouping& labels) {
+  std::string tags;
+  for (const auto& [name, value] : labels) {
+    absl::StrAppend(&tags, tags.empty() ? "|#" : ",", name, ":", value);
+  }
+  return tags;
+}
+
+bool IsTagText(const std::string& text) {
+  return !text.empty() && text.find_first_of(",|\n\r") == std::string::npos && IsUtf8(text);
+}
+
+// The datagram with `tags` behind every line. A cut line at the end is no line any more: what
+// stands for it is refused and counted.
+std::string Tagged(absl::string_view datagram, const std::string& tags, bool cut) {
+  std::string tagged;
+  while (!datagram.empty()) {
+    const size_t end = datagram.find('\n');
+    if (end == absl::string_view::npos && cut) break;
+    const absl::string_view line = absl::StripSuffix(datagram.substr(0, end), "\r");
+    const bool is_event = absl::StartsWith(line, "_e{") || absl::StartsWith(line, "_sc|");
+    if (!line.empty()) absl::StrAppend(&tagged, line, is_event ? "" : tags, "\n");
+    datagram.remove_prefix(end == absl::string_view::npos ? datagram.size() : end + 1);
+  }
+  if (cut) tagged += "cut\n";
+  return tagged;
+}
+
+}  // namespace
+
+absl::StatusOr<JobRequest> ParseJobRequest(
+    const std::unordered_map<std::string, std::string>& parameters_untrusted) {
+  constexpr char kLabel[] = "label.";
+  JobRequest request;
+  for (const auto& [key, value] : parameters_untrusted) {
+    if (key == "ttl_ms") {
+      int64_t milliseconds = 0;
+      if (!absl::SimpleAtoi(value, &milliseconds) || milliseconds < 0 ||
+          absl::Milliseconds(milliseconds) > kMaxTtl) {
+        return absl::InvalidArgumentError("the ttl is not in 0 to 366 days");
+      }
+      request.ttl = absl::Milliseconds(milliseconds);
+      continue;
+    }
+    absl::string_view name = key;
+    if (name != "job" && name != "instance" && !absl::ConsumePrefix(&name, kLabel)) {
+      return absl::InvalidArgumentError(absl::StrCat("unknown parameter ", key));
+    }
+    const bool reserved = absl::StartsWith(name, "__") || name == "le" || name == "quantile";
+    if (!IsLabelName({name.data(), name.size()}) || reserved) {
+      return absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is no label name"));
+    }
+    if (!IsTagText(value)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the value of ", name,
+                       " is empty, or has a comma, a bar or a line feed, or is no UTF-8"));
+    }
+    request.labels[std::string(name)] = value;
+  }
+  if (request.labels.count("job") == 0) return absl::InvalidArgumentError("which job?");
+  if (TagsOf(request.labels).size() > kMaxTagBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the labels have more than ", kMaxTagBytes, " bytes"));
+  }
+  return request;
+}
+
+class JobSessions::Impl : public std::enable_shared_from_this<JobSessions::Impl> {
+ public:
+  class Session;
+
+  Impl(Loop* loop, std::string prefix, mode_t mode, PushedGroups* groups,
+       prometheus::Registry* registry, Take take)
+      : loop_(*loop),
+        prefix_(std::move(prefix)),
+        mode_(mode),
+        groups_(groups),
+        take_(std::move(take)),
+        open_(prometheus::BuildGauge()
+                  .Name("tallyd_job_sessions")
+                  .Help("Jobs that are running under tallyctl run.")
+                  .Register(*registry)
+                  .Add({})) {
+    auto& ended = prometheus::BuildCounter()
+                      .Name("tallyd_job_sessions_total")
+                      .Help(
+                          "Job sessions, by how they ended; lost: tallyctl was gone before its "
+                          "job was known to have ended.")
+                      .Register(*registry);
+    succeeded_ = &ended.Add({{"result", "success"}});
+    failed_ = &ended.Add({{"result", "failure"}});
+    lost_ = &ended.Add({{"result", "lost"}});
+    refused_ = &ended.Add({{"result", "refused"}});
+  }
+
+  void Open(AdminSocket connection, const JobRequest& request);
+  void Stop();
+  // What is still under way then ends with the loops.
+  void Forget() { sessions_.clear(); }
+
+ private:
+  Loop& loop_;
+  const std::string prefix_;
+  const mode_t mode_;
+  PushedGroups* const groups_;
+  const Take take_;
+  prometheus::Gauge& open_;
+  prometheus::Counter* succeeded_;
+  prometheus::Counter* failed_;
+  prometheus::Counter* lost_;
+  prometheus::Counter* refused_;
+  std::unordered_map<Session*, std::shared_ptr<Session>> sessions_;
+  uint64_t next_ = 1;
+};
+
+// Keeps itself alive as long as an operation is under way.
+class JobSessions::Impl::Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(std::shared_ptr<Impl> all, AdminSocket connection, JobRequest request)
+      : all_(std::move(all)),
+        connection_(std::move(connection)),
+        unix_(all_->loop_),
+        udp_(all_->loop_),
+        request_(std::move(request)),
+        tags_(TagsOf(request_.labels)),
+        began_ns_(MonotonicNs()),
+        buffer_(kUnixMessageBytes, 0) {}
+
+  // Binds the sockets; the text that tells tallyctl where they are.
+  absl::StatusOr<std::string> Bind(const std::string& path) {
+    absl::StatusOr<UnixPath> bound = UnixPath::Bind(path, SOCK_DGRAM, all_->mode_);
+    if (!bound.ok()) return bound.status();
+    path_ = std::make_unique<UnixPath>(*std::move(bound));
+    const absl::StatusOr<SocketAddress> any = SocketAddress::Parse("127.0.0.1:0");
+    absl::StatusOr<UniqueFd> udp = OpenSocket(*any, SOCK_DGRAM);
+    if (!udp.ok()) return udp.status();
+    ::setsockopt(udp->get(), SOL_SOCKET, SO_RCVBUF, &kReceiveBufferBytes, sizeof(int));
+    const absl::Status status = BindSocket(udp->get(), *any, "udp");
+    if (!status.ok()) return status;
+    const absl::StatusOr<SocketAddress> address = SocketAddress::OfSocket(udp->get());
+    if (!address.ok()) return address.status();
+    unix_.assign(path_->TakeFd().release());
+    udp_.assign(udp->release());
+    return absl::StrCat("socket ", path, "\nudp ", address->ToString(), "\nready\n");
+  }
+
+  void Start(std::string answer) {
+    ShowStart();
+    text_ = std::move(answer);
+    boost::asio::async_write(connection_, boost::asio::buffer(text_),
+                             [self = shared_from_this()](const error_code& error, size_t) {
+                               error ? self->End(kUnknownExit) : self->ReadEnd();
+                             });
+    AwaitDatagrams(&unix_);
+    AwaitDatagrams(&udp_);
+  }
+
+  void Refuse(const std::string& why) {
+    closed_ = true;
+    SayLast(
+        absl::StrCat("HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
+                     "Connection: close\r\n\r\n",
+                     why, "\n"));
+  }
+
+  // The connection has said "exit N", or is gone.
+  void End(int exit_code) {
+    if (std::exchange(ending_, true)) return;
+    exit_code_ = exit_code;
+    duration_s_ = static_cast<double>(MonotonicNs() - began_ns_) * 1e-9;
+    if (!busy_) Receive();
+  }
+
+ private:
+  void ReadEnd() {
+    connection_.async_read_some(
+        boost::asio::buffer(said_.data() + said_size_, said_.size() - said_size_),
+        [self = shared_from_this()](const error_code& error, size_t size) {
+          self->OnSaid(error, size);
+        });
+  }
+
+  void OnSaid(const error_code& error, size_t size) {
+    if (ending_) return;
+    said_size_ += size;
+    absl::string_view said(said_.data(), said_size_);
+    const bool whole = absl::ConsumeSuffix(&said, "\n");
+    if (!whole && !error && said_size_ < said_.size()) return ReadEnd();
+    int exit_code = kUnknownExit;
+    const bool understood = whole && absl::ConsumePrefix(&said, "exit ") &&
+                            absl::SimpleAtoi(said, &exit_code) && exit_code >= 0 &&
+                            exit_code <= 255;
+    End(understood ? exit_code : kUnknownExit);
+  }
+
+  void AwaitDatagrams(LoopDescriptor* socket) {
+    socket->async_wait(
+        LoopDescriptor::wait_read, [self = shared_from_this(), socket](const error_code& error) {
+          if (error || self->closed_) return;
+          // While a batch is on its way, its end looks at both sockets.
+          socket == & self->unix_ ? self->unix_ready_ = true : self->udp_ready_ = true;
+          if (!self->busy_) self->Receive();
+        });
+  }
+
+  // One batch of what is queued. With nothing there it waits, or is done if the job has ended.
+  void Receive() {
+    std::vector<std::string> datagrams;
+    ReceiveFrom(unix_.native_handle(), &datagrams);
+    ReceiveFrom(udp_.native_handle(), &datagrams);
+    if (datagrams.empty()) {
+      if (ending_) return Finish();
+      if (std::exchange(unix_ready_, false)) AwaitDatagrams(&unix_);
+      if (std::exchange(udp_ready_, false)) AwaitDatagrams(&udp_);
+      return;
+    }
+    busy_ = true;
+    all_->take_(std::move(datagrams), [self = shared_from_this()] {
+      boost::asio::post(self->all_->loop_, [self] {
+        self->busy_ = false;
+        self->Receive();
+      });
+    });
+  }
+
+  void ReceiveFrom(int fd, std::vector<std::string>* datagrams) {
+    for (int i = 0; i < kMaxDatagrams; ++i) {
+      const ssize_t size = ::recv(fd, buffer_.data(), buffer_.size(), MSG_DONTWAIT | MSG_TRUNC);
+      if (size < 0) return;
+      const bool cut = static_cast<size_t>(size) > buffer_.size();
+      const size_t kept = cut ? buffer_.size() : static_cast<size_t>(size);
+      datagrams->push_back(Tagged({buffer_.data(), kept}, tags_, cut));
+    }
+  }
+
+  void ShowStart() {
+    PushedFamilies families;
+    families["tallyd_job_running"] = Gauge("Whether the job is running.", 1);
+    families["tallyd_job_started_timestamp_seconds"] =
+        Gauge("When the job was last started, in Unix time.", UnixTime());
+    Show(std::move(families), absl::ZeroDuration());
+  }
+
+  void ShowEnd() {
+    const bool success = exit_code_ == 0;
+    PushedFamilies families;
+    families["tallyd_job_running"] = Gauge("Whether the job is running.", 0);
+    families["tallyd_job_duration_seconds"] = Gauge("How long the job ran.", duration_s_);
+    families["tallyd_job_exit_code"] = Gauge(
+        "The job's exit code; 128 and the signal's number, if it was killed; -1 if nobody knows.",
+        exit_code_);
+    families["tallyd_job_success"] = Gauge("Whether the job's exit code was 0.", success ? 1 : 0);
+    if (success) {
+      families["tallyd_job_last_success_timestamp_seconds"] =
+          Gauge("When the job last ended with exit code 0, in Unix time.", UnixTime());
+    }
+    Show(std::move(families), request_.ttl);
+  }
+
+  // What an earlier run of the job left and this one does not say stays.
+  void Show(PushedFamilies families, absl::Duration ttl) {
+    auto push = std::make_shared<Push>();
+    push->owner = GroupOwner::kJob;
+    push->grouping = request_.labels;
+    push->families = std::move(families);
+    push->mode = PushMode::kReplaceFamilies;
+    push->now_ns = MonotonicNs();
+    push->ttl_ns = absl::ToInt64Nanoseconds(ttl);
+    push->unix_seconds = UnixTime();
+    all_->groups_->Post([push](GroupStore* store) {
+      const absl::Status status = store->Apply(std::move(*push));
+      if (status.ok()) return;
+      LogWarn("a job cannot be shown", {{"error", std::string(status.message())}});
+    });
+  }
+
+  // Everything that was sent is counted.
+  void Finish() {
+    if (std::exchange(closed_, true)) return;
+    prometheus::Counter* const result = exit_code_ == 0              ? all_->succeeded_
+                                        : exit_code_ == kUnknownExit ? all_->lost_
+                                                                     : all_->failed_;
+    result->Increment();
+    ShowEnd();
+    error_code ignored;
+    unix_.close(ignored);
+    udp_.close(ignored);
+    path_.reset();
+    all_->sessions_.erase(this);
+    all_->open_.Set(static_cast<double>(all_->sessions_.size()));
+    // After what was posted before it.
+    all_->groups_->Post([self = shared_from_this()](GroupStore*) {
+      boost::asio::post(self->all_->loop_, [self] { self->SayLast("done\n"); });
+    });
+  }
+
+  void SayLast(std::string text) {
+    text_ = std::move(text);
+    boost::asio::async_write(connection_, boost::asio::buffer(text_),
+                             [self = shared_from_this()](const error_code&, size_t) {
+                               error_code ignored;
+                               self->connection_.close(ignored);
+                             });
+  }
+
+  const std::shared_ptr<Impl> all_;
+  AdminSocket connection_;
+  LoopDescriptor unix_;
+  LoopDescriptor udp_;
+  std::unique_ptr<UnixPath> path_;
+  const JobRequest request_;
+  const std::string tags_;
+  const int64_t began_ns_;
+  std::string buffer_;
+  std::string text_;  // being written
+  std::array<char, 64> said_{};
+  size_t said_size_ = 0;
+  bool unix_ready_ = false;
+  bool udp_ready_ = false;
+  bool busy_ = false;  // a batch is on its way
+  bool ending_ = false;
+  bool closed_ = false;
+  int exit_code_ = kUnknownExit;
+  double duration_s_ = 0;
+};
+
+void JobSessions::Impl::Open(AdminSocket connection, const JobRequest& request) {
+  auto session = std::make_shared<Session>(shared_from_this(), std::move(connection), request);
+  absl::StatusOr<std::string> where =
+      absl::ResourceExhaustedError(absl::StrCat("there are ", kMaxSessions, " jobs already"));
+  if (sessions_.size() < kMaxSessions) where = session->Bind(absl::StrCat(prefix_, next_++));
+  if (!where.ok()) {
+    refused_->Increment();
+    return session->Refuse(std::string(where.status().message()));
+  }
+  sessions_.emplace(session.get(), session);
+  open_.Set(static_cast<double>(sessions_.size()));
+  session->Start(absl::StrCat(
+      "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n", *where));
+}
+
+void JobSessions::Impl::Stop() {
+  const auto sessions = sessions_;
+  for (const auto& [raw, session] : sessions) session->End(kUnknownExit);
+}
+
+JobSessions::JobSessions(Loop* loop, std::string prefix, mode_t mode, PushedGroups* groups,
+                         prometheus::Registry* registry, Take take)
+    : impl_(std::make_shared<Impl>(loop, std::move(prefix), mode, groups, registry,
+                                   std::move(take))) {}
+
+JobSessions::~JobSessions() { impl_->Forget(); }
+
+void JobSessions::Open(AdminSocket connection, const JobRequest& request) {
+  impl_->Open(std::move(connection), request);
+}
+
+void JobSessions::Stop() { impl_->Stop(); }
+
+}  // namespace tallyd

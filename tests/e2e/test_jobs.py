@@ -1,0 +1,180 @@
+"""tallyctl run: what a job sends is counted under its labels, and how it ended is shown, always."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import harness
+from harness import Daemon, wait_for
+
+# Sends by each road that a client may take, then does what it is told.
+CHILD = """
+import os, socket, sys, time
+unix = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+unix.connect(os.environ["DD_DOGSTATSD_SOCKET"])
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.connect((os.environ["STATSD_HOST"], int(os.environ["STATSD_PORT"])))
+for i in range(int(sys.argv[1])):
+    unix.send(b"rows:1|c|#table:users,job:forged\\nlast:%d|g" % i)
+    udp.send(b"packets:1|c")
+unix.send(b"took:0.5:0.7|h|@0.5|#a:b\\n_e{1,1}:a|b")
+exec(sys.argv[2])
+"""
+
+
+class JobTest(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory(prefix="tallyd-e2e-")
+        self.addCleanup(directory.cleanup)
+        self.directory = pathlib.Path(directory.name)
+        self.socket = self.directory / "admin.sock"
+        self.daemon = Daemon(f"--admin.socket={self.socket}")
+        self.addCleanup(self.daemon.close)
+
+    def command(self, *command, flags=(), admin=None):
+        return [str(harness.BIN / "tallyctl"), "run", "--job=nightly", "--instance=a",
+                f"--socket={admin or self.socket}", *flags, "--", *map(str, command)]
+
+    def run_job(self, *command, flags=(), admin=None, **keywords):
+        return subprocess.run(
+            self.command(*command, flags=flags, admin=admin), capture_output=True, check=False,
+            timeout=30 * harness.SLOWNESS, **keywords)
+
+    def child(self, count, then="pass"):
+        return sys.executable, "-c", CHILD, count, then
+
+    def scrape(self):
+        time.sleep(0.15)  # a scrape may be answered with a snapshot that is this old
+        return self.daemon.scrape()
+
+    def ended(self, scrape, name):
+        return scrape.value(f"tallyd_job_{name}", job="nightly", instance="a")
+
+    def test_a_job_is_counted_whole(self):
+        done = self.run_job(*self.child(500), flags=["--grouping=zone=eu"])
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        scrape = self.scrape()
+        labels = {"job": "nightly", "instance": "a", "zone": "eu"}
+        self.assertEqual(scrape.value("rows", table="users", **labels), 500)
+        self.assertEqual(scrape.value("last", **labels), 499)
+        self.assertEqual(scrape.value("packets", **labels), 500)
+        self.assertEqual(scrape.value("took_count", a="b", **labels), 4)
+        self.assertEqual(scrape.value("tallyd_job_success", **labels), 1)
+        self.assertEqual(scrape.value("tallyd_job_running", **labels), 0)
+        ledger = self.daemon.ledger()
+        self.assertTrue(ledger.at_rest())
+        self.assertEqual((ledger.received, ledger.lost), (1502, 0))
+        self.assertEqual(ledger.events.get("event"), 1)
+        own = self.daemon.scrape(path="/-/metrics")
+        self.assertEqual(own.value("tallyd_job_sessions_total", result="success"), 1)
+        self.assertEqual(own.value("tallyd_job_sessions"), 0)
+        self.assertEqual(list(self.directory.glob("*.job-*")), [])
+
+    def test_a_job_that_lives_for_a_moment_and_dies_by_a_signal(self):
+        began = time.time()
+        kill = "import signal; os.kill(os.getpid(), signal.SIGKILL)"
+        done = self.run_job(*self.child(3, kill))
+        self.assertEqual(done.returncode, 137)
+        scrape = self.scrape()
+        self.assertEqual(scrape.value("rows", table="users", job="nightly", instance="a"), 3)
+        self.assertEqual(self.ended(scrape, "exit_code"), 137)
+        self.assertEqual(self.ended(scrape, "success"), 0)
+        self.assertIsNone(self.ended(scrape, "last_success_timestamp_seconds"))
+        self.assertAlmostEqual(self.ended(scrape, "started_timestamp_seconds"), began,
+                               delta=5 * harness.SLOWNESS)
+
+    def test_a_failure_keeps_the_time_of_the_last_success(self):
+        self.assertEqual(self.run_job("true").returncode, 0)
+        success = self.ended(self.scrape(), "last_success_timestamp_seconds")
+        self.assertAlmostEqual(success, time.time(), delta=5 * harness.SLOWNESS)
+        self.assertEqual(self.run_job("sh", "-c", "sleep 0.2; exit 7").returncode, 7)
+        scrape = self.scrape()
+        self.assertEqual(self.ended(scrape, "last_success_timestamp_seconds"), success)
+        self.assertEqual(self.ended(scrape, "exit_code"), 7)
+        self.assertGreaterEqual(self.ended(scrape, "duration_seconds"), 0.2)
+        self.assertEqual(self.run_job("/nowhere/command").returncode, 127)
+        self.assertEqual(self.run_job("/").returncode, 126)
+
+    def test_standard_streams_are_the_commands(self):
+        done = self.run_job("sh", "-c", "cat; echo err >&2", input=b"in\n")
+        self.assertEqual((done.stdout, done.stderr), (b"in\n", b"err\n"))
+
+    def start(self, then):
+        process = subprocess.Popen(
+            self.command(*self.child(2, then)), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(lambda: process.poll() is None and process.kill())
+        pid = int(process.stdout.readline())
+        return process, pid
+
+    def test_signals_reach_the_command(self):
+        process, _ = self.start(
+            "import signal\nsignal.signal(signal.SIGTERM, lambda *_: os._exit(9))\n"
+            "print(os.getpid(), flush=True)\ntime.sleep(20)")
+        self.assertEqual(self.ended(self.scrape(), "running"), 1)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(10 * harness.SLOWNESS), 9)
+        self.assertEqual(self.ended(self.scrape(), "exit_code"), 9)
+
+    def test_tallyctl_is_killed(self):
+        process, pid = self.start("print(os.getpid(), flush=True)\ntime.sleep(20)")
+        try:
+            process.kill()
+            process.wait()
+            wait_for("the end", lambda: self.ended(self.daemon.scrape(), "running") == 0)
+            scrape = self.scrape()
+            self.assertEqual(self.ended(scrape, "exit_code"), -1)
+            self.assertEqual(self.ended(scrape, "success"), 0)
+            self.assertEqual(scrape.value("rows", table="users", job="nightly", instance="a"), 2)
+            own = self.daemon.scrape(path="/-/metrics")
+            self.assertEqual(own.value("tallyd_job_sessions_total", result="lost"), 1)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+
+    def test_time_to_live(self):
+        self.run_job("true", flags=["--ttl=500ms"])
+        self.assertEqual(self.ended(self.scrape(), "success"), 1)
+        wait_for("the group to go", lambda: self.ended(self.scrape(), "success") is None, 5)
+
+    def test_without_a_daemon(self):
+        nobody = self.directory / "nobody.sock"
+        done = self.run_job("sh", "-c", "exit 5", admin=nobody)
+        self.assertEqual(done.returncode, 5)
+        self.assertIn(b"the command runs without it", done.stderr)
+        done = self.run_job("touch", self.directory / "ran", admin=nobody, flags=["--require"])
+        self.assertEqual((done.returncode, (self.directory / "ran").exists()), (1, False))
+
+    def test_what_is_refused(self):
+        for flags in (["--grouping=a"], ["--grouping=a=b,c"], ["--grouping=__a=b"], ["--ttl=x"]):
+            with self.subTest(flags):
+                done = self.run_job("true", flags=[*flags, "--require"])
+                self.assertIn(done.returncode, (1, 2))
+                self.assertIn(b"tallyctl: ", done.stderr)
+
+    def test_the_daemon_stops_under_a_job(self):
+        process, pid = self.start("print(os.getpid(), flush=True)\ntime.sleep(1)")
+        self.assertEqual(self.daemon.stop(), 0)
+        self.assertEqual(process.wait(20 * harness.SLOWNESS), 0)
+        self.assertFalse(pathlib.Path(f"/proc/{pid}").exists())
+
+    def test_many_jobs_at_once(self):
+        processes = [
+            subprocess.Popen([str(harness.BIN / "tallyctl"), "run", f"--job=j{i}",
+                              f"--socket={self.socket}", "--", *map(str, self.child(20))])
+            for i in range(10)
+        ]
+        self.assertEqual([process.wait(30 * harness.SLOWNESS) for process in processes], [0] * 10)
+        scrape = self.scrape()
+        for i in range(10):
+            self.assertEqual(scrape.value("rows", table="users", job=f"j{i}"), 20)
+        ledger = self.daemon.ledger()
+        self.assertEqual((ledger.received, ledger.lost), (10 * 62, 0))
+
+
+if __name__ == "__main__":
+    unittest.main()
