@@ -62,6 +62,7 @@ TopReport::Sender SenderRow(const SenderInfo& info, int64_t now_ns) {
   row.dropped = info.counts.dropped;
   row.folded = info.counts.folded;
   row.series_made = info.counts.series_made;
+  if (info.counts.series != 0) row.series = info.counts.series;
   if (info.kind != SenderInfo::Kind::kProcess) return row;
   row.pid = info.who.pid;
   row.uid = info.who.uid;
