@@ -228,7 +228,7 @@ void ReportSeries(benchmark::State& state, size_t bytes) {
 // Series of one kind, as protobuf and as text.
 enum Kinds { kCounters, kHistogramsNative, kHistogramsBoth, kHistogramsClassic };
 
-// A histogram of `range` values: 30 buckets or so.
+// A histogram of 5,000 values in some 46 exponential buckets.
 struct NativeExample {
   NativeExample() {
     HistogramLayout layout = HistogramLayout::FromBounds(Bounds());

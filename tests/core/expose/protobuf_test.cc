@@ -20,7 +20,6 @@
 namespace tallyd {
 namespace {
 
-using testing::ElementsAre;
 using testing::SizeIs;
 
 namespace pb = io::prometheus::client;
