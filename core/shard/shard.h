@@ -41,7 +41,8 @@ struct Source {
 
   uint16_t listener = 0;  // index of the listener in the ledger
   Dialect dialect = Dialect::kStatsd;
-  // The number that whoever fills this in has given to the sender; below kMaxSenders.
+  // The number that whoever fills this in has given to the sender; below kMaxSenders. It is one of
+  // this shard alone: the same number in another shard is somebody else.
   uint16_t sender = kUnknownSender;
 };
 
