@@ -112,7 +112,7 @@ class ServiceTest(unittest.TestCase):
     def shows(self, daemon, want, seconds=10):
         """Waits until the scrape has each of {(name, (label, value)...): number}.
 
-        A series that is not there is taken for 0: test_service_declared.py is for what must be.
+        A series that is not there is taken for 0.
         """
         def differences():
             scrape = daemon.scrape()

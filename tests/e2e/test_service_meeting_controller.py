@@ -21,8 +21,8 @@ class MeetingControllerTest(ServiceTest):
     def daemon(self, *flags, **options):
         return super().daemon(*flags, listen=(("unixgram", self.socket),), **options)
 
-    def controller(self, *flags):
-        return Emitter(sys.executable, self.folder / "controller.py", self.socket, *flags)
+    def controller(self):
+        return Emitter(sys.executable, self.folder / "controller.py", self.socket)
 
     def tell(self, controller, *commands):
         """Gives commands, waits until all is sent, and returns what the controller knows."""
@@ -82,6 +82,15 @@ class MeetingControllerTest(ServiceTest):
             truth = self.tell(controller, "create a", "join a ann", "break a ann", "hold a",
                               "say a 10", "end a")
             self.assertEqual((truth["panics"]["participant"], truth["depth"]["meeting"]), (1, 0))
+            self.shows(daemon, self.as_shown(truth))
+
+    def test_whoever_leaves_is_taken_away_once(self):
+        """Leaving and timing out once both took a participant away."""
+        with self.daemon() as daemon, self.controller() as controller:
+            truth = self.tell(controller, "create a", "join a ann", "join a bob", "lose a ann",
+                              "leave a ann", "expire", "leave a bob", "expire", "end a")
+            self.assertEqual((truth["connections"], truth["participants"]), (0, 0))
+            self.assertEqual(truth["left"], {"leave": 2})
             self.shows(daemon, self.as_shown(truth))
 
     def test_a_controller_that_was_killed_leaves_nothing_behind(self):

@@ -60,9 +60,12 @@ class RuntimeTest(ServiceTest):
         return Emitter(self.programs / build, daemon.port(), *flags)
 
     def test_the_gauge_follows(self):
-        """It once existed in the code, and nowhere else; that it is there first is test_service_declared."""
+        """It once existed in the code, and nowhere else."""
         with self.daemon() as daemon:
             with self.runtime(daemon) as runtime:
+                # It is there, at 0, before anything ran.
+                daemon.settle(received=1)
+                self.assertEqual(daemon.scrape().value("duroxide_active_orchestrations"), 0)
                 self.assertEqual(runtime.tell("start create-instance a", "start instance-actor b",
                                               "start instance-actor c", "end a success"), "2")
                 self.shows(daemon, {("duroxide_active_orchestrations",): 2})

@@ -98,6 +98,22 @@ class StorageProviderTest(ServiceTest):
                 ("provider_ack_orchestration_item_duration_seconds_sum",): 0.04,
             })
 
+    def test_the_provider_says_how_deep_its_queues_are(self):
+        """On its socket and in its file, as the catalog declares it."""
+        with self.gram(), self.provider() as provider:
+            self.tell(provider, "enqueue orchestrator 3", "enqueue worker 7", "enqueue timer 2",
+                      "enqueue worker 5")
+            self.assertEqual(self.ask("depth orchestrator\n"), "3\n")
+            self.assertEqual(self.ask("depth timer\n"), "2\n")
+            self.assertEqual((self.run_folder / "worker_depth").read_text(), "12\n")
+
+    def ask(self, query):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(5 * SLOWNESS)
+            connection.connect(str(self.run_folder / "admin.sock"))
+            connection.sendall(query.encode())
+            return connection.recv(64).decode()
+
     def test_recording_never_waits(self):
         """A daemon that reads nothing costs samples, not time."""
         with self.gram() as daemon, self.provider() as provider:

@@ -1,6 +1,6 @@
 """A meeting controller: actors with bounded mailboxes, and one place that reports about them.
 
-    controller.py SOCKET [--decrement-twice]
+    controller.py SOCKET
 
 SOCKET is the UNIX datagram socket of tallyd. Commands come on standard input, one a line, and each
 is answered with one line of JSON: what the controller knows, which is what must be shown.
@@ -13,8 +13,6 @@ is answered with one line of JSON: what the controller knows, which is what must
     hold M, release M    a meeting does not read its mailbox, and reads it again
     break M P            a message that the participant's actor cannot bear
     flush                sends what the kernel did not take before ("pending" says how much)
-
-The flag brings back what once was wrong; tests/e2e/test_service_meeting_controller.py uses it.
 """
 
 import argparse
@@ -211,12 +209,11 @@ class Meeting(Actor):
 
 
 class Controller:
-    def __init__(self, metrics, options):
+    def __init__(self, metrics):
         self.transport = metrics
         self.metrics = ActorMetrics(metrics)
         self.heartbeat = Heartbeat()
         self.meetings = {}
-        self.options = options
 
     def actors(self):
         for meeting in list(self.meetings.values()):
@@ -244,9 +241,6 @@ class Controller:
         self.heartbeat.left[reason] += 1
         self.metrics.participants(-1)
         self.metrics.participant_left(reason)
-        if self.options.decrement_twice:
-            # Once for who left, once for who did not come back: the same participant.
-            self.metrics.participants(-1)
 
     # ---- commands ----
 
@@ -321,9 +315,8 @@ class Controller:
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("socket")
-    parser.add_argument("--decrement-twice", action="store_true")
     options = parser.parse_args()
-    controller = Controller(Metrics(options.socket), options)
+    controller = Controller(Metrics(options.socket))
     for line in sys.stdin:
         print(json.dumps(controller.command(line)), flush=True)
 
