@@ -120,7 +120,10 @@ absl::Status Daemon::StartShards(Rules::Options rules, int shards) {
   if (status.ok()) status = shards_->Start();
   if (!status.ok()) return status;
   merger_ = std::make_unique<MergeThread>(
-      std::make_unique<Merger>(shards_->memories(), shards_->rules(), options_.series_limit),
+      std::make_unique<Merger>(
+          shards_->memories(), shards_->rules(), shards_->families(), shards_->budget(),
+          MergerOptions{.evict_idle_ns = absl::ToInt64Nanoseconds(options_.evict_after),
+                        .expired_bytes = options_.expired_bytes}),
       options_.merge_interval,
       MergeThread::Exposition{.histograms = options_.native_histograms,
                               .created_lines = options_.created_timestamps});
@@ -181,7 +184,7 @@ void Daemon::StartGroups() {
   limits.group_series = options_.push_max_group_series;
   limits.series = options_.push_max_series;
   limits.bytes = StoredGroupBytes(options_);
-  groups_ = std::make_unique<PushedGroups>(&control_, limits, &shards_->families(),
+  groups_ = std::make_unique<PushedGroups>(&control_, limits, shards_->families(),
                                            &own_metrics_->registry());
   groups_->Start();
 }
@@ -252,7 +255,7 @@ AdminServer::Job Daemon::ExplainJob(const std::string& line_untrusted,
   question.options.dialect = dialect.value_or(CommonDialect(options_));
   question.options.max_line_bytes = options_.max_line_bytes;
   question.sequence = rules.sequence();
-  question.families = &shards_->families();
+  question.families = shards_->families();
   question.budget.series = merger_->status().series;
   question.budget.limit = options_.series_limit;
   return [explainer = explainer_, question = std::move(question)] {

@@ -56,7 +56,7 @@ struct ExplainedSample {
 };
 
 // How many series a running daemon has, and how many it may have.
-struct SeriesBudget {
+struct SeriesCount {
   uint64_t series = 0;
   uint64_t limit = 0;
 };
@@ -68,7 +68,7 @@ struct Explanation {
   std::string event;                     // "event", "service_check", or empty
   std::vector<ExplainedSample> samples;  // none: the line is empty, or an event
   std::vector<PeerDifference> differences;
-  std::optional<SeriesBudget> budget;
+  std::optional<SeriesCount> budget;
 
   bool accepted() const;
 };

@@ -219,7 +219,7 @@ std::string DifferenceJson(const PeerDifference& difference) {
   return json.Take();
 }
 
-std::string BudgetJson(const SeriesBudget& budget) {
+std::string BudgetJson(const SeriesCount& budget) {
   JsonObject json;
   json.AddNumber("series", static_cast<double>(budget.series));
   json.AddNumber("limit", static_cast<double>(budget.limit));

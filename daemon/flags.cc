@@ -148,7 +148,25 @@ std::vector<FlagSpec> MakeFlags() {
       {"merge.interval", Kind::kText, Group::kAggregation, "DURATION",
        "how often the shards are merged. Default 1s"},
       {"series.limit", Kind::kText, Group::kAggregation, "N",
-       "most series at a time; samples of further ones are dropped and counted. Default 1000000"},
+       "most series at a time; samples of further ones are folded into overflow series and "
+       "counted. Default 1000000"},
+      {"series.family-limit", Kind::kText, Group::kAggregation, "N",
+       "most series of one name; further ones are folded into those that say \"__overflow__\". "
+       "Default 100000"},
+      {"series.sender-limit", Kind::kText, Group::kAggregation, "N",
+       "most series that one sender may make, where the kernel tells who sends; 0: half of "
+       "--series.limit. Default 0"},
+      {"series.key-limit", Kind::kText, Group::kAggregation, "N",
+       "spellings of series that each shard remembers for good; 0: four for each series. Default "
+       "0"},
+      {"series.label-bytes", Kind::kText, Group::kAggregation, "BYTES",
+       "most bytes that the labels of all series may have together. Default 536870912"},
+      {"series.evict-after", Kind::kText, Group::kAggregation, "DURATION",
+       "when others find no room, counters and histograms go that did not change for this time, "
+       "the longest unchanged first; 0: none go. Default 1h"},
+      {"series.expired-bytes", Kind::kText, Group::kAggregation, "BYTES",
+       "memory for the values of series that are gone, with which they go on if they come back. "
+       "Default 67108864"},
       {"series.ttl", Kind::kText, Group::kAggregation, "DURATION",
        "forget a series to which nothing came for this time; 0: never. Default 0"},
 

@@ -29,6 +29,8 @@ constexpr uint64_t kProcessBytes = 32 << 20;
 // Thread, loop, pipeline and scratch space of a shard, measured: 0.5 MiB; and as many senders as it
 // tells apart, with the longest names, 2.5 MiB.
 constexpr uint64_t kShardBytes = 4 << 20;
+// Labels of overflow series, which are few.
+constexpr uint64_t kOverflowLabelBytes = 64 << 20;
 // A block of the heap beside what was asked for.
 constexpr uint64_t kHeapBlock = 16;
 
@@ -56,10 +58,10 @@ class Bound {
         shape_(shape),
         shards_(static_cast<uint64_t>(options.ShardCount())),
         connections_(static_cast<uint64_t>(std::max(0, connections))),
-        series_(options.series_limit),
+        series_(SeriesBudget::MostSeries(options.series_limit)),
         slots_(RoundUp(std::min<uint64_t>(series_, ShardMemory::kMaxSlots),
                        ShardMemory::kSlotsPerChunk)),
-        keys_(4 * slots_ + SeriesSlots::kMaxRefusals) {}
+        keys_(std::max<uint64_t>(options.KeyLimit(), slots_) + SeriesSlots::kMaxPassingKeys) {}
 
   std::vector<MemoryPart> Parts() const {
     return {
@@ -72,6 +74,8 @@ class Bound {
         {"keys", shards_ * KeyBytes()},
         {"key tables", shards_ * KeyTableBytes()},
         {"family types", FamilyTypeBytes()},
+        {"series budget", BudgetBytes()},
+        {"values of expired series", options_.expired_bytes},
         {"series table", SeriesTableBytes() + shards_ * ViewBytes()},
         {"values of several cells", MergedValueBytes()},
         {"pages", PageBytes()},
@@ -112,12 +116,11 @@ class Bound {
            slots_ * (sizeof(SlotStateWord) + sizeof(SlotIdentity)) +
            VectorBytes(slots_, sizeof(uint32_t)) + 2 * slots_ * kRetired;
   }
-  // Of each series four spellings, and the refused keys.
+  // The keys that stay, and those that are remembered for the time being.
   uint64_t KeyBytes() const {
-    const uint64_t accepted = 4 * slots_ * RoundUp(shape_.text_bytes + 1, KeyMemory::kUnit);
-    const uint64_t refused =
-        SeriesSlots::kMaxRefusals * RoundUp(SeriesSlots::kMaxRefusedKeyBytes + 1, KeyMemory::kUnit);
-    return std::min(accepted + refused, ShardOptions{}.max_key_bytes);
+    const uint64_t accepted = std::max<uint64_t>(options_.KeyLimit(), slots_) *
+                              RoundUp(shape_.text_bytes + 1, KeyMemory::kUnit);
+    return std::min(accepted + 2 * SeriesSlots::kMaxPassingBytes, ShardOptions{}.max_key_bytes);
   }
   uint64_t KeyTableBytes() const {
     constexpr uint64_t kStoredKey = 16;
@@ -125,14 +128,19 @@ class Bound {
                              slots_ * (VectorBytes(3, kStoredKey) + kHeapBlock);
     const uint64_t repairs = FlatMapBytes(keys_, 8);
     return OpenTableBytes<KeyEntry>(keys_) + OpenTableBytes<IdentityEntry>(slots_) + aliases +
-           repairs + 2 * SeriesSlots::kMaxRefusals * kStoredKey;
+           repairs + 2 * SeriesSlots::kMaxPassingKeys * kStoredKey;
   }
-  // Hash and tenure of four names a series, at most half full.
-  uint64_t FamilyTypeBytes() const { return std::bit_ceil(8 * series_) * 2 * sizeof(uint64_t); }
+  // Of four names a series, at most half full.
+  uint64_t FamilyTypeBytes() const { return FamilyTypes::MemoryBytes(4 * options_.series_limit); }
+  uint64_t BudgetBytes() const {
+    return SeriesRoll::MemoryBytes(series_) + shards_ * VectorBytes(slots_, 2);
+  }
 
   // Each series may be a family of its own.
   uint64_t SeriesTableBytes() const {
-    const uint64_t labels = series_ * RoundUp(shape_.text_bytes, KeyMemory::kUnit);
+    const uint64_t labels =
+        std::min(series_ * RoundUp(shape_.text_bytes, KeyMemory::kUnit),
+                 options_.label_bytes + series_ * KeyMemory::kUnit + kOverflowLabelBytes);
     const uint64_t families = series_ * (sizeof(Family) + shape_.text_bytes + kHeapBlock);
     return VectorBytes(series_, sizeof(SeriesRecord)) + VectorBytes(2 * series_, sizeof(SeriesId)) +
            2 * OpenTableBytes<IdentityEntry>(series_) + labels + families;

@@ -256,6 +256,16 @@ void ReadAggregation(FlagReader* flags, Options* options) {
   flags->Bool("shards.pin", &options->pin_shards);
   flags->Duration("merge.interval", absl::Milliseconds(1), &options->merge_interval);
   flags->Integer("series.limit", 1, std::numeric_limits<uint32_t>::max(), &options->series_limit);
+  flags->Integer("series.family-limit", 1, std::numeric_limits<uint32_t>::max(),
+                 &options->family_series_limit);
+  flags->Integer("series.sender-limit", 0, std::numeric_limits<uint32_t>::max(),
+                 &options->sender_series_limit);
+  flags->Integer("series.key-limit", 0, std::numeric_limits<uint32_t>::max(), &options->key_limit);
+  flags->Integer("series.label-bytes", 0, std::numeric_limits<int64_t>::max(),
+                 &options->label_bytes);
+  flags->Integer("series.expired-bytes", 0, std::numeric_limits<int64_t>::max(),
+                 &options->expired_bytes);
+  flags->Duration("series.evict-after", absl::ZeroDuration(), &options->evict_after);
   flags->Duration("series.ttl", absl::ZeroDuration(), &options->series_ttl);
 }
 
@@ -317,6 +327,18 @@ int UsableCpus() {
 }  // namespace
 
 int Options::ShardCount() const { return shards > 0 ? shards : std::min(UsableCpus(), kMaxShards); }
+
+SeriesBudget::Limits Options::SeriesLimits() const {
+  return {.series = series_limit,
+          .family_series = std::min(family_series_limit, series_limit),
+          .sender_series =
+              sender_series_limit != 0 ? sender_series_limit : std::max(1u, series_limit / 2),
+          .label_bytes = label_bytes};
+}
+
+uint64_t Options::KeyLimit() const {
+  return key_limit != 0 ? key_limit : uint64_t{4} * series_limit;
+}
 
 int Options::ReadBufferBytes() const {
   return read_buffer_bytes > 0 ? read_buffer_bytes : kDefaultReadBufferBytes;

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "core/expose/protobuf.h"
+#include "core/shard/series_budget.h"
 #include "core/wire/limits.h"
 #include "core/wire/name_tags.h"
 #include "core/wire/sample.h"
@@ -79,6 +80,12 @@ struct Options {
   absl::Duration merge_interval = absl::Seconds(1);
   absl::Duration series_ttl = absl::ZeroDuration();  // zero: never
   uint32_t series_limit = 1'000'000;
+  uint32_t family_series_limit = 100'000;
+  uint32_t sender_series_limit = 0;  // 0: half of series_limit
+  uint32_t key_limit = 0;            // of a shard; 0: four for each series
+  uint64_t label_bytes = uint64_t{512} << 20;
+  uint64_t expired_bytes = uint64_t{64} << 20;
+  absl::Duration evict_after = absl::Hours(1);
 
   std::string config_file;   // path; empty: none
   std::string admin_socket;  // path; empty: none
@@ -93,6 +100,8 @@ struct Options {
   // The number of shards to start.
   int ShardCount() const;
   int ReadBufferBytes() const;
+  SeriesBudget::Limits SeriesLimits() const;
+  uint64_t KeyLimit() const;
   size_t ListenerCount() const;
 };
 

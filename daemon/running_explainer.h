@@ -23,7 +23,7 @@ class RunningExplainer {
     Explainer::Options options;
     uint32_t sequence = 0;                  // of the rules
     const FamilyTypes* families = nullptr;  // of the daemon
-    SeriesBudget budget;
+    SeriesCount budget;
   };
 
   absl::StatusOr<std::string> Answer(const Question& question);

@@ -29,7 +29,7 @@ void SenderTable::Counts::Subtract(const Counts& other) {
   series -= other.series;
 }
 
-SenderTable::SenderTable(const Shard* shard, uint16_t rows, std::function<void()> on_new)
+SenderTable::SenderTable(Shard* shard, uint16_t rows, std::function<void()> on_new)
     : shard_(shard),
       rows_(std::clamp(rows, kFirst, Source::kMaxSenders)),
       on_new_(std::move(on_new)) {
@@ -96,7 +96,7 @@ void SenderTable::FindReusable() {
 bool SenderTable::IsReusable(uint16_t number) const {
   const Row& of = row(number);
   const SenderCounts& counts = shard_->sender_counts(number);
-  if (of.connections != 0 || counts.series.Get() != 0) return false;
+  if (of.connections != 0) return false;
   if (counts.datagrams.Get() != of.datagrams_at_beat) return false;
   return !of.listed || beat_ns_ - of.last_seen_ns.load(std::memory_order_relaxed) >= kKeepSilentNs;
 }
@@ -112,6 +112,7 @@ void SenderTable::Unlist(uint16_t number) {
 
 void SenderTable::Occupy(uint16_t number, const Credentials& who, int64_t now_ns) {
   Unlist(number);
+  shard_->ForgetSender(number);
   Row& of = row(number);
   const uint32_t version = of.version.load(std::memory_order_relaxed);
   of.version.store(version + 1, std::memory_order_relaxed);

@@ -51,8 +51,8 @@ Credentials PeerOf(int fd);
 // A number is handed out at once, without asking anybody. There are as many rows as the shard has
 // accounts; a sender that finds none counts as one of kOthers. Once all rows are taken, those are
 // given to new senders whose own are gone or have been silent for kKeepSilent, the longest silent
-// first, as long as they have neither a connection nor a series that their budget is charged with.
-// What they had counted moves to the others, so that no sample leaves the account.
+// first, as long as they have no connection: the series they made are charged to nobody then. What
+// they had counted moves to the others, so that no sample leaves the account.
 //
 // Invariant: the sum over all rows, with the unknown and the others, is what the shard's ledger
 // has, whenever no batch is open. The shard's accounts only grow; what a row had counted before its
@@ -92,7 +92,7 @@ class SenderTable {
 
   // `shard` outlives the table. `rows` with the first two; `on_new` is called by the owner's thread
   // when a sender has got a row, and may not wait.
-  explicit SenderTable(const Shard* shard, uint16_t rows = Source::kMaxSenders,
+  explicit SenderTable(Shard* shard, uint16_t rows = Source::kMaxSenders,
                        std::function<void()> on_new = nullptr);
   SenderTable(const SenderTable&) = delete;
   SenderTable& operator=(const SenderTable&) = delete;
@@ -168,7 +168,7 @@ class SenderTable {
   static Counts Load(const SharedCounts& counts);
   static void Store(const Counts& counts, SharedCounts* to);
 
-  const Shard* const shard_;
+  Shard* const shard_;
   const uint16_t rows_;
   std::function<void()> on_new_;
 

@@ -45,15 +45,17 @@ absl::StatusOr<std::unique_ptr<ShardSet>> ShardSet::Create(const Options& option
   set->book_ = *std::move(book);
   // A histogram claims four names, and there are never more families than series.
   set->families_ = std::make_unique<FamilyTypes>(size_t{4} * options.series_limit, *seed);
+  set->budget_ = std::make_unique<SeriesBudget>(options.SeriesLimits(), *seed);
 
   for (int i = 0; i < shards; ++i) {
     ShardOptions shard_options;
     shard_options.index = i;
     shard_options.hash_seed = *seed;
-    shard_options.max_series = options.series_limit;
+    shard_options.max_keys = options.KeyLimit();
     shard_options.max_line_bytes = static_cast<uint32_t>(options.max_line_bytes);
     shard_options.tags = options.tags;
-    auto shard = Shard::Create(shard_options, set->book_.get(), set->families_.get());
+    auto shard =
+        Shard::Create(shard_options, set->book_.get(), set->families_.get(), set->budget_.get());
     if (!shard.ok()) return shard.status();
 
     ShardThread::Options thread_options;

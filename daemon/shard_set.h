@@ -42,7 +42,8 @@ class ShardSet {
   absl::Status UseRules(Rules::Options options, std::function<void()> done);
 
   RuleBook* rules() { return book_.get(); }
-  const FamilyTypes& families() const { return *families_; }
+  FamilyTypes* families() { return families_.get(); }
+  SeriesBudget* budget() { return budget_.get(); }
   const ListenerSet::Threads& threads() const { return threads_; }
   std::vector<ShardMemory*> memories();
   std::vector<const Ledger*> ledgers() const;
@@ -54,6 +55,7 @@ class ShardSet {
 
   std::unique_ptr<RuleBook> book_;
   std::unique_ptr<FamilyTypes> families_;
+  std::unique_ptr<SeriesBudget> budget_;
   std::vector<std::unique_ptr<Shard>> shards_;
   ListenerSet::Threads threads_;
   std::atomic<size_t> running_{0};  // threads that Stop waits for

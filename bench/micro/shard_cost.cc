@@ -69,12 +69,12 @@ class Subject {
   explicit Subject(int rules)
       : rules_(RuleBook::Create(Mapped(rules)).value()),
         families_(4'000'000, 1),
+        budget_({.series = 2'000'000, .family_series = 2'000'000}, 1),
         encoder_(TextFormat::kPrometheus004, ContentCoding::kIdentity) {
-    shard_ = Shard::Create({.index = 0, .hash_seed = 1, .max_series = 2'000'000}, rules_.get(),
-                           &families_)
-                 .value();
+    shard_ =
+        Shard::Create({.index = 0, .hash_seed = 1}, rules_.get(), &families_, &budget_).value();
     merger_ = std::make_unique<Merger>(std::vector<ShardMemory*>{&shard_->memory()}, rules_.get(),
-                                       2'000'000);
+                                       &families_, &budget_);
     variant_ = merger_->AddVariant(&encoder_);
   }
 
@@ -97,6 +97,7 @@ class Subject {
  private:
   std::unique_ptr<RuleBook> rules_;
   FamilyTypes families_;
+  SeriesBudget budget_;
   TextEncoder encoder_;
   std::unique_ptr<Shard> shard_;
   std::unique_ptr<Merger> merger_;

@@ -4,6 +4,7 @@
 #include <bit>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "core/shard/cells.h"
 #include "core/shard/set_cell.h"
@@ -42,7 +43,7 @@ uint64_t CellReader::MarkOf(CellRef cell, SeriesKind kind) const {
 void CellReader::Fold(SeriesId series, SeriesKind kind, CellRef cell) {
   if (kind == SeriesKind::kGauge) return FoldGauge(series, cell);
   CellWord* const words = WordsOf(cell);
-  Base& base = bases_[series];
+  CountedValue& base = bases_[series];
   switch (kind) {
     case SeriesKind::kCounter: {
       const CounterCell counter(words);
@@ -84,7 +85,14 @@ GaugeReading CellReader::ReadGauge(CellRef cell) const {
           .run_time = changes.run_time};
 }
 
+CountedValue CellReader::TakeFolded(SeriesId series) {
+  CountedValue value;
+  if (const auto base = bases_.find(series); base != bases_.end()) value = std::move(base->second);
+  return value;
+}
+
 void CellReader::Forget(SeriesId series) {
+  observed_.erase(series);
   bases_.erase(series);
   set_sizes_.erase(series);
   summaries_.Forget(series);
@@ -116,6 +124,10 @@ CounterValue CellReader::Counter(SeriesId series) const {
 
 double CellReader::Gauge(SeriesId series) const {
   if (IsSharedGauge(series)) return shared_gauges_.at(series).value;
+  if (table_->record(series).cells == 0) {
+    const auto observed = observed_.find(series);
+    return observed == observed_.end() ? 0 : observed->second;
+  }
   return GaugeCell(WordsOf(table_->FirstCell(table_->record(series)))).value();
 }
 
@@ -139,6 +151,7 @@ HistogramValue CellReader::Histogram(SeriesId series, bool with_native) {
   const auto base = bases_.find(series);
   if (base != bases_.end()) {
     buckets_ = base->second.buckets;
+    buckets_.resize(layout.bounds.size() + 1);
     value.sum = base->second.sum;
   }
   bool windows_are_whole = with_native;

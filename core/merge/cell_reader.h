@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "core/merge/expired_values.h"
 #include "core/merge/exponential_counts.h"
 #include "core/merge/gauge_merge.h"
 #include "core/merge/page_encoder.h"
@@ -34,6 +35,12 @@ class CellReader {
 
   // Keeps what a retired cell held, as part of its series' value for as long as that lives.
   void Fold(SeriesId series, SeriesKind kind, CellRef cell);
+  // Moves out what Fold kept of a series all of whose cells are gone.
+  CountedValue TakeFolded(SeriesId series);
+  // Gives a series a value to begin with.
+  void BeginWith(SeriesId series, CountedValue value) { bases_[series] = std::move(value); }
+  // The value of a gauge that has no cells.
+  void Observe(SeriesId series, double value) { observed_[series] = value; }
   void Forget(SeriesId series);
 
   // Whether a gauge has, or had, several cells, and so is worked out by UpdateGauge.
@@ -62,13 +69,6 @@ class CellReader {
   void PrefetchCell(const SeriesRecord& record) const;
 
  private:
-  // What is left of retired cells.
-  struct Base {
-    CounterValue counter;
-    double sum = 0;
-    std::vector<uint64_t> buckets;
-    ExponentialCounts window;
-  };
   struct SharedGauge {
     GaugeMerge merge;
     GaugeReading base = {.cell = GaugeMerge::kBase};
@@ -96,7 +96,8 @@ class CellReader {
   const SeriesTable* table_;
   std::vector<ShardReader>* shards_;
   const RuleBook* book_;
-  absl::flat_hash_map<SeriesId, Base> bases_;
+  absl::flat_hash_map<SeriesId, CountedValue> bases_;  // what is left of retired cells
+  absl::flat_hash_map<SeriesId, double> observed_;
   absl::flat_hash_map<SeriesId, SharedGauge> shared_gauges_;
   absl::flat_hash_map<SeriesId, double> set_sizes_;  // when last read
   std::vector<uint64_t> buckets_;                    // of the series

@@ -6,9 +6,12 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "core/merge/cell_reader.h"
+#include "core/merge/eviction.h"
+#include "core/merge/expired_values.h"
 #include "core/merge/page_directory.h"
 #include "core/merge/series_table.h"
 #include "core/merge/shard_reader.h"
+#include "core/rules/overflow.h"
 #include "core/shard/set_cell.h"
 
 namespace tallyd {
@@ -45,12 +48,16 @@ std::string_view StemOf(std::string_view name) {
 
 class Merger::Impl {
  public:
-  Impl(std::vector<ShardMemory*> shards, RuleBook* book, uint64_t max_series)
+  Impl(std::vector<ShardMemory*> shards, RuleBook* book, FamilyTypes* families,
+       SeriesBudget* budget, MergerOptions options)
       : book_(book),
-        max_series_(max_series),
+        families_(families),
+        budget_(budget),
         shards_(shards.begin(), shards.end()),
         pages_(&table_),
-        cells_(&table_, &shards_, book) {}
+        cells_(&table_, &shards_, book),
+        expired_(options.expired_bytes),
+        eviction_(budget, options.evict_idle_ns) {}
 
   MergeStats Merge(int64_t now_ns, int64_t unix_s) {
     stats_ = MergeStats{};
@@ -68,8 +75,34 @@ class Merger::Impl {
     for (const SeriesId series : cells_.TurnSummaries(now_ns)) Change(series);
     merged_at_ns_ = now_ns;
     last_unix_s_ = unix_s;
-    PublishAllowance();
+    EvictUnderPressure();
     return stats_;
+  }
+
+  // A declared series has a place in the budget, which a shard that makes a slot for it shares.
+  void Declare(const std::vector<SeriesSpec>& series, uint32_t sequence) {
+    absl::flat_hash_set<SeriesId> now;
+    for (const SeriesSpec& spec : series) {
+      spec_ = spec;
+      if (!SettleFamily(sequence)) continue;
+      bool created = false;
+      const SeriesId id = InternSeries(sequence, &created);
+      if (!now.insert(id).second || declared_.contains(id)) continue;
+      budget_->Admit(ChargeOf(id), SeriesBudget::Purpose::kLastResort);
+    }
+    for (const SeriesId id : std::exchange(declared_, std::move(now))) {
+      if (declared_.contains(id)) continue;
+      budget_->Release(ChargeOf(id));
+      if (table_.record(id).cells == 0) RemoveSeries(id);
+    }
+  }
+
+  bool Observe(const SeriesSpec& spec, double value) {
+    const SeriesId id = table_.Find(spec);
+    if (id == kNoId || !declared_.contains(id)) return false;
+    cells_.Observe(id, value);
+    Change(id);
+    return true;
   }
 
   int AddVariant(const PageEncoder* encoder) {
@@ -157,6 +190,17 @@ class Merger::Impl {
 
   uint64_t series() const { return table_.series(); }
   uint64_t families() const { return table_.families(); }
+  uint64_t forgotten() const { return expired_.forgotten(); }
+
+  std::vector<FoldedFamily> FoldedFamilies() const {
+    std::vector<FoldedFamily> folded;
+    for (const auto& [name, labels] : folded_) {
+      const FamilyTypes::Notes* const notes = families_->NotesOf(name);
+      const uint32_t sender = notes == nullptr ? 0 : notes->sender.load(std::memory_order_relaxed);
+      folded.push_back({name, labels, static_cast<uint16_t>(sender)});
+    }
+    return folded;
+  }
 
  private:
   void Visit(CellRef cell, SlotVisit what, ShardReader::SlotView* view) {
@@ -179,7 +223,8 @@ class Merger::Impl {
 
   void Change(SeriesId series) {
     ++stats_.series_changed;
-    const SeriesRecord& record = table_.record(series);
+    SeriesRecord& record = table_.record(series);
+    record.changed_s = static_cast<uint32_t>(now_ns_ / 1'000'000'000);
     ++table_.family(record.family).changes;
     pages_.Touch(record.page);
   }
@@ -197,16 +242,46 @@ class Merger::Impl {
     view->series = kNoId;
     if (!SettleFamily(rules.sequence())) return;
     bool created = false;
-    view->series = table_.Intern(spec_, &created);
+    view->series = InternSeries(rules.sequence(), &created);
     table_.AddCell(view->series, cell);
-    if (!created) return;
+    if (identity.is_literal) folded_[spec_.name] = FoldedLabels(spec_.labels);
+  }
+
+  // The series of `spec_`; a new one gets its place, and what it had counted before it expired.
+  SeriesId InternSeries(uint32_t sequence, bool* created) {
+    const SeriesId series = table_.Intern(spec_, created);
+    if (!*created) return series;
     ++stats_.series_added;
     // It was not there in the pass before, or would have been met then.
-    table_.record(view->series).created_s = static_cast<uint32_t>(last_unix_s_);
-    if (table_.family_of(view->series).size == 1) BeginFamily(view->series, rules.sequence());
-    pages_.Insert(view->series);
-    if (spec_.kind == SeriesKind::kSet) sets_.insert(view->series);
-    if (spec_.kind == SeriesKind::kSummary) cells_.BeginSummary(view->series, now_ns_);
+    table_.record(series).created_s = static_cast<uint32_t>(last_unix_s_);
+    if (table_.family_of(series).size == 1) BeginFamily(series, sequence);
+    pages_.Insert(series);
+    if (spec_.kind == SeriesKind::kSet) sets_.insert(series);
+    if (spec_.kind == SeriesKind::kSummary) cells_.BeginSummary(series, now_ns_);
+    CountedValue value;
+    if (Counts(spec_.kind) && expired_.Take(HashOf(series), ShapeOf(series), &value)) {
+      table_.record(series).created_s = value.created_s;
+      cells_.BeginWith(series, std::move(value));
+    }
+    return series;
+  }
+
+  static bool Counts(SeriesKind kind) { return kind == SeriesKind::kCounter || IsObserver(kind); }
+
+  uint64_t HashOf(SeriesId series) const {
+    return budget_->HashOf(table_.family_of(series).name, table_.labels(table_.record(series)));
+  }
+
+  ExpiredValues::Shape ShapeOf(SeriesId series) const {
+    const Family& family = table_.family_of(series);
+    return {.kind = family.kind, .layout = family.layout};
+  }
+
+  SeriesBudget::Charge ChargeOf(SeriesId series) const {
+    const Family& family = table_.family_of(series);
+    return {.hash = HashOf(series),
+            .label_bytes = table_.record(series).labels_size,
+            .family = families_->NotesOf(family.name)};
   }
 
   // Whether a cell as `spec_` says may be shown in its family. One that newer rules made otherwise
@@ -235,7 +310,8 @@ class Merger::Impl {
   void BeginFamily(SeriesId first, uint32_t sequence) {
     Family& family = table_.family(table_.record(first).family);
     family.sequence = sequence;
-    family.help = InternHelp(Rules::HelpOf(spec_.rule));
+    family.help = InternHelp(IsOverflowFamily(family.name) ? HelpOfOverflowFamily(family.name)
+                                                           : Rules::HelpOf(spec_.rule));
     const HistogramLayout& layout = book_->layout(family.layout);
     if (family.kind == SeriesKind::kHistogram) {
       family.lines = static_cast<uint32_t>(layout.bounds.size()) + 3;
@@ -276,12 +352,20 @@ class Merger::Impl {
     const SeriesId series = view->series;
     view->series = kNoId;
     view->mark = 0;
-    if (table_.record(series).cells > 1) {
+    if (table_.record(series).cells > 1 || declared_.contains(series)) {
       cells_.Fold(series, kind, cell);
       table_.RemoveCell(series, cell);
       if (kind == SeriesKind::kGauge) touched_gauges_.insert(series);
       Change(series);
       return;
+    }
+    if (Counts(kind)) {
+      cells_.Fold(series, kind, cell);
+      CountedValue value = cells_.TakeFolded(series);
+      value.created_s = table_.record(series).created_s;
+      // A summary's window begins anew.
+      if (kind == SeriesKind::kSummary) value.window = {};
+      expired_.Keep(HashOf(series), ShapeOf(series), std::move(value));
     }
     table_.RemoveCell(series, cell);
     RemoveSeries(series);
@@ -293,12 +377,14 @@ class Merger::Impl {
     cells_.Forget(series);
     sets_.erase(series);
     touched_gauges_.erase(series);
+    if (!declared_.empty() && declared_.erase(series) > 0) budget_->Release(ChargeOf(series));
     const Family& family = table_.family_of(series);
     const std::string gone = family.size == 1 ? family.name : std::string();
     table_.Remove(series);
     if (!gone.empty()) {
       StemChanges(gone);
       CreatedChanges(gone);
+      folded_.erase(gone);
     }
     ++stats_.series_removed;
   }
@@ -316,12 +402,33 @@ class Merger::Impl {
     for (const SeriesId series : sets_) Change(series);
   }
 
-  void PublishAllowance() {
-    const int64_t left = static_cast<int64_t>(max_series_) - static_cast<int64_t>(table_.series());
-    for (ShardReader& shard : shards_) {
-      // Relaxed: a hint, see ShardHeader.
-      shard.memory().header().series_allowance.Store(left, std::memory_order_relaxed);
+  void EvictUnderPressure() {
+    const Eviction::Pressure pressure = eviction_.Look(now_ns_);
+    if (!pressure.any()) return;
+    const auto may_go = [&](SeriesId series) {
+      const Family& family = table_.family_of(series);
+      // Overflow series stay: they are where those without room go.
+      return Counts(family.kind) && !declared_.contains(series) && !IsOverflow(series);
+    };
+    for (const SeriesId series : eviction_.Choose(table_, pressure, now_ns_, may_go)) {
+      table_.ForEachCell(series, [&](CellRef cell) {
+        ShardMemory& memory = shards_[cell.shard].memory();
+        const uint32_t generation = shards_[cell.shard].view(cell.slot).seen.generation();
+        memory.evictions()[cell.slot].Store(generation, std::memory_order_relaxed);
+      });
+      ++stats_.series_evicted;
     }
+    for (ShardReader& shard : shards_) {
+      StdAtomics::Word<uint64_t>& asked = shard.memory().header().evictions_asked;
+      asked.Store(asked.Load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    }
+  }
+
+  bool IsOverflow(SeriesId series) const {
+    const auto folded = folded_.find(table_.family_of(series).name);
+    if (folded == folded_.end()) return false;
+    const std::string_view labels = table_.labels(table_.record(series));
+    return labels.empty() || labels.find(kOverflowValue) != std::string_view::npos;
   }
 
   // Memory of pages that no snapshot holds any more is used again: touching fresh memory costs as
@@ -465,11 +572,16 @@ class Merger::Impl {
   }
 
   RuleBook* book_;
-  const uint64_t max_series_;
+  FamilyTypes* const families_;
+  SeriesBudget* const budget_;
   std::vector<ShardReader> shards_;
   SeriesTable table_;
   PageDirectory pages_;
   CellReader cells_;
+  ExpiredValues expired_;
+  Eviction eviction_;
+  absl::flat_hash_set<SeriesId> declared_;
+  absl::flat_hash_map<std::string, std::vector<std::string>> folded_;  // families, and their labels
   std::vector<const PageEncoder*> encoders_;
   absl::flat_hash_set<SeriesId> sets_;
   absl::flat_hash_set<SeriesId> touched_gauges_;  // of several cells, in this pass
@@ -483,8 +595,9 @@ class Merger::Impl {
   std::string scratch_;  // of RenderInto
 };
 
-Merger::Merger(std::vector<ShardMemory*> shards, RuleBook* book, uint64_t max_series)
-    : impl_(std::make_unique<Impl>(std::move(shards), book, max_series)) {}
+Merger::Merger(std::vector<ShardMemory*> shards, RuleBook* book, FamilyTypes* families,
+               SeriesBudget* budget, MergerOptions options)
+    : impl_(std::make_unique<Impl>(std::move(shards), book, families, budget, options)) {}
 Merger::~Merger() = default;
 
 MergeStats Merger::Merge(int64_t now_ns, int64_t unix_s) { return impl_->Merge(now_ns, unix_s); }
@@ -500,5 +613,13 @@ std::vector<FamilyStats> Merger::LargestFamilies(size_t count) const {
 
 uint64_t Merger::series() const { return impl_->series(); }
 uint64_t Merger::families() const { return impl_->families(); }
+uint64_t Merger::forgotten() const { return impl_->forgotten(); }
+std::vector<FoldedFamily> Merger::FoldedFamilies() const { return impl_->FoldedFamilies(); }
+void Merger::Declare(const std::vector<SeriesSpec>& series, uint32_t rules_sequence) {
+  impl_->Declare(series, rules_sequence);
+}
+bool Merger::Observe(const SeriesSpec& series, double value) {
+  return impl_->Observe(series, value);
+}
 
 }  // namespace tallyd

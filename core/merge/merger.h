@@ -10,8 +10,11 @@
 #include <vector>
 
 #include "core/merge/page_encoder.h"
+#include "core/merge/series_table.h"
 #include "core/merge/snapshot.h"
 #include "core/rules/rule_book.h"
+#include "core/shard/family_types.h"
+#include "core/shard/series_budget.h"
 #include "core/shard/shard_memory.h"
 
 namespace tallyd {
@@ -23,6 +26,21 @@ struct MergeStats {
   uint64_t series_changed = 0;
   uint64_t series_added = 0;
   uint64_t series_removed = 0;
+  uint64_t series_evicted = 0;  // that were asked to go, for others' sake
+};
+
+struct MergerOptions {
+  // Under pressure counters and observers go that did not change for so long; 0: none go.
+  int64_t evict_idle_ns = int64_t{3'600} * 1'000'000'000;
+  // For the values of series that are gone, should they come back.
+  uint64_t expired_bytes = uint64_t{64} << 20;
+};
+
+// A family some of whose samples are folded.
+struct FoldedFamily {
+  std::string name;
+  std::vector<std::string> labels;  // that have too many values; empty: all samples without room
+  uint16_t sender = 0;              // whose sample was the last that found no room
 };
 
 // A family of senders, as a whole.
@@ -38,9 +56,9 @@ struct FamilyStats {
 // returns may go to any thread.
 class Merger {
  public:
-  // The shards' memories and the book outlive the merger. The shards are told to make no new series
-  // once there are `max_series`.
-  Merger(std::vector<ShardMemory*> shards, RuleBook* book, uint64_t max_series = 1'000'000);
+  // The shards' memories, and what they share, outlive the merger.
+  Merger(std::vector<ShardMemory*> shards, RuleBook* book, FamilyTypes* families,
+         SeriesBudget* budget, MergerOptions options = {});
   ~Merger();
   Merger(const Merger&) = delete;
   Merger& operator=(const Merger&) = delete;
@@ -49,6 +67,14 @@ class Merger {
   // clock, `unix_s` the wall clock in whole seconds: a new series is dated by the pass before. With
   // 0 it has no date.
   MergeStats Merge(int64_t now_ns, int64_t unix_s = 0);
+
+  // Merger thread. Series that are there whatever is sent: shown at 0 until samples come, and never
+  // removed. `series` as the rules of this sequence would make them. Replaces what was declared
+  // before; what no cell feeds and is not declared any more goes.
+  void Declare(const std::vector<SeriesSpec>& series, uint32_t rules_sequence);
+
+  // Merger thread. The value of a declared gauge that nobody sends. False if it is not declared.
+  bool Observe(const SeriesSpec& series, double value);
 
   // Merger thread. Registers a format; pages rendered for it are kept, as long as nothing in them
   // changes, from one Render to the next. The encoder outlives the merger. At most kMaxVariants.
@@ -72,6 +98,9 @@ class Merger {
   // Merger thread.
   uint64_t series() const;
   uint64_t families() const;
+  // Series that expired and would start at 0 if they came back.
+  uint64_t forgotten() const;
+  std::vector<FoldedFamily> FoldedFamilies() const;
 
  private:
   class Impl;

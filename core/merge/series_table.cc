@@ -60,17 +60,27 @@ FamilyId SeriesTable::InternFamily(const SeriesSpec& spec) {
   return id;
 }
 
+SeriesId SeriesTable::FindIn(FamilyId family, uint32_t hash, std::string_view labels_of) const {
+  const IdentityEntry* entry = index_.Find(hash, [&](const IdentityEntry& candidate) {
+    const SeriesRecord& record = records_[candidate.slot_plus_one - 1];
+    return record.family == family && labels(record) == labels_of;
+  });
+  return entry == nullptr ? kNoId : entry->slot_plus_one - 1;
+}
+
+SeriesId SeriesTable::Find(const SeriesSpec& spec) const {
+  const FamilyId family = FindFamily(spec.name);
+  if (family == kNoId) return kNoId;
+  return FindIn(family, HashSeries(family, spec.labels), spec.labels);
+}
+
 SeriesId SeriesTable::Intern(const SeriesSpec& spec, bool* created) {
   const FamilyId family = InternFamily(spec);
   const uint32_t hash = HashSeries(family, spec.labels);
-  const IdentityEntry* entry = index_.Find(hash, [&](const IdentityEntry& candidate) {
-    const SeriesRecord& record = records_[candidate.slot_plus_one - 1];
-    return record.family == family && labels(record) == spec.labels;
-  });
-  *created = entry == nullptr;
-  if (entry != nullptr) return entry->slot_plus_one - 1;
+  SeriesId id = FindIn(family, hash, spec.labels);
+  *created = id == kNoId;
+  if (id != kNoId) return id;
 
-  SeriesId id;
   if (free_records_.empty()) {
     id = static_cast<SeriesId>(records_.size());
     records_.emplace_back();

@@ -43,7 +43,7 @@ struct Family {
   PageId last_page = kNoId;  // the page of its last series
 };
 
-// 28 bytes: there may be millions. Most series have one cell, which is kept here.
+// 32 bytes: there may be millions. Most series have one cell, which is kept here.
 struct SeriesRecord {
   FamilyId family = kNoId;
   PageId page = kNoId;
@@ -52,7 +52,8 @@ struct SeriesRecord {
   uint32_t created_s = 0;  // wall clock, when it was not there yet; 0 if not known
   uint32_t slot = 0;       // the first cell
   uint16_t shard = 0;
-  uint16_t cells = 0;  // how many; those after the first are in more_
+  uint16_t cells = 0;      // how many; those after the first are in more_
+  uint32_t changed_s = 0;  // when its value was last seen to change, in s of the monotonic clock
 };
 
 // Thread-compatible: the merger thread only.
@@ -65,6 +66,8 @@ class SeriesTable {
 
   // The series of `spec`, made if there is none: then `*created`, and it has no page yet.
   SeriesId Intern(const SeriesSpec& spec, bool* created);
+  // kNoId if there is none.
+  SeriesId Find(const SeriesSpec& spec) const;
   // Removes a series that has no cells and is on no page; its family too if it was the last.
   void Remove(SeriesId id);
 
@@ -79,6 +82,14 @@ class SeriesTable {
     visit(FirstCell(record));
     if (record.cells == 1) return;
     for (const CellRef cell : more_.at(id)) visit(cell);
+  }
+
+  // Calls `visit(SeriesId, const SeriesRecord&)` for each series.
+  template <class Visit>
+  void ForEach(Visit&& visit) const {
+    for (SeriesId id = 0; id < records_.size(); ++id) {
+      if (records_[id].family != kNoId) visit(id, records_[id]);
+    }
   }
 
   SeriesRecord& record(SeriesId id) { return records_[id]; }
@@ -111,6 +122,7 @@ class SeriesTable {
     record->shard = cell.shard;
     record->slot = cell.slot;
   }
+  SeriesId FindIn(FamilyId family, uint32_t hash, std::string_view labels_of) const;
   static uint32_t HashName(std::string_view name);
   static uint32_t HashSeries(FamilyId family, std::string_view labels);
 
@@ -120,7 +132,7 @@ class SeriesTable {
   std::vector<SeriesId> free_records_;
   std::deque<Family> families_;
   std::vector<FamilyId> free_families_;
-  IdentityTable index_;                 // series, by id + 1
+  mutable IdentityTable index_;         // series, by id + 1
   mutable IdentityTable family_index_;  // families, by id + 1
   absl::flat_hash_map<SeriesId, std::vector<CellRef>> more_;
 };

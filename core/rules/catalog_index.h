@@ -19,9 +19,6 @@
 
 namespace tallyd {
 
-// What a label's value becomes that is not inside its bound.
-inline constexpr std::string_view kOverflowValue = "__overflow__";
-
 // How a key departs from the catalogs.
 enum class Violation : uint8_t {
   kUndeclaredMetric,

@@ -14,6 +14,9 @@
 
 namespace tallyd {
 
+// What stands for a value that has no room, or is none of those that are declared.
+inline constexpr std::string_view kOverflowValue = "__overflow__";
+
 struct Label {
   std::string name;  // sanitised
   std::string value;

@@ -165,6 +165,10 @@ absl::Status Rules::InternLayouts(LayoutTable* layouts) {
       family_layouts_.push_back(*of_family);
     }
   }
+  const absl::StatusOr<uint16_t> overflow =
+      layouts->Intern(HistogramLayout::FromOptions(HistogramOptions{}));
+  if (!overflow.ok()) return overflow.status();
+  overflow_layout_ = *overflow;
   if (options_.mapping == nullptr) return absl::OkStatus();
   for (const MappingRule& rule : options_.mapping->config().rules) {
     const absl::StatusOr<uint16_t> of_rule = layouts->Intern(LayoutOf(rule));
@@ -205,6 +209,11 @@ void Rules::UseRule(const MappingRule* rule, SampleType type, SeriesSpec* spec) 
 
 Verdict Rules::Resolve(const KeyView& key, SeriesSpec* spec) const {
   *spec = SeriesSpec{};
+  if (key.is_literal) {
+    spec->name = key.name;
+    spec->labels = key.tags;
+    return {.accepted = true};
+  }
   const SplitName split = SplitNameTags(key.name, options_.tags);
   LabelSet labels(options_.tags, options_.container_id_label);
   labels.ReadName(split);

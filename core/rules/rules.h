@@ -84,7 +84,8 @@ class Rules {
   static absl::StatusOr<std::unique_ptr<const Rules>> Create(Options options, LayoutTable* layouts,
                                                              uint32_t sequence = 0);
 
-  // Says what `key` means. Deterministic: the shard and the merger get the same answer.
+  // Says what `key` means. Deterministic: the shard and the merger get the same answer. Of a
+  // literal key, only name and labels are said.
   Verdict Resolve(const KeyView& key, SeriesSpec* spec) const;
 
   // The series that are there from the start, as Resolve would make them: those of the catalogs'
@@ -95,6 +96,9 @@ class Rules {
 
   // Of a family that `rule`, or no rule, made.
   static std::string_view HelpOf(const MappingRule* rule);
+
+  // Of observers without room (core/rules/overflow.h): the same under all rules.
+  uint16_t overflow_layout() const { return overflow_layout_; }
 
   const Options& options() const { return options_; }
   uint32_t sequence() const { return sequence_; }
@@ -113,6 +117,7 @@ class Rules {
   uint32_t sequence_;
   MappingRule defaults_;  // how names that no rule fits are kept
   uint16_t default_layout_ = 0;
+  uint16_t overflow_layout_ = 0;
   std::vector<uint16_t> rule_layouts_;    // by the rule's place in the mapping
   std::vector<uint16_t> family_layouts_;  // by the family's number in the catalog
 };

@@ -18,6 +18,7 @@ BatchPipeline::BatchPipeline(uint64_t hash_seed, SeriesSlots* slots, ShardMemory
       senders_(senders) {}
 
 void BatchPipeline::Flush() {
+  slots_->BeginGroup();
   for (size_t i = 0; i < size_; ++i) Locate(&group_[i]);
   for (size_t i = 0; i < size_; ++i) {
     Resolve(&group_[i]);
@@ -116,9 +117,8 @@ void BatchPipeline::Resolve(Pending* pending) {
 
 void BatchPipeline::CountApplied(const Pending& pending) {
   ++counts_.applied;
-  if ((pending.repairs.bad_rates | pending.repairs.unknown_sections) != 0 ||
-      pending.entry.repairs) {
-    CountRepairs(pending);
+  if ((pending.repairs.bad_rates | pending.repairs.unknown_sections) != 0 || pending.entry.noted) {
+    CountNoted(pending);
   }
 }
 
@@ -175,10 +175,14 @@ void BatchPipeline::ApplyObservation(const Pending& pending, double value) {
   CountApplied(pending);
 }
 
-void BatchPipeline::CountRepairs(const Pending& pending) {
+void BatchPipeline::CountNoted(const Pending& pending) {
   counts_.repaired[static_cast<size_t>(RepairReason::kBadSampleRate)] += pending.repairs.bad_rates;
   counts_.repaired[static_cast<size_t>(RepairReason::kUnknownSection)] +=
       pending.repairs.unknown_sections;
+  if (pending.entry.folded) {
+    ++counts_.folded;
+    senders_[pending.sender].folded.Add(1);
+  }
   if (!pending.entry.repairs) return;
   const SeriesSlots::Extras& extras = slots_->ExtrasOf(pending.entry);
   counts_.repaired[static_cast<size_t>(RepairReason::kBadTag)] +=
@@ -188,6 +192,7 @@ void BatchPipeline::CountRepairs(const Pending& pending) {
 
 void BatchPipeline::AddCountsTo(Ledger* ledger) {
   ledger->applied.Add(counts_.applied);
+  if (counts_.folded != 0) ledger->folded.Add(counts_.folded);
   for (size_t i = 0; i < kDropReasons; ++i) {
     if (counts_.dropped[i] != 0) ledger->dropped[i].Add(counts_.dropped[i]);
   }

@@ -97,6 +97,7 @@ class BatchPipeline {
 
   struct Counts {
     uint64_t applied = 0;
+    uint64_t folded = 0;
     std::array<uint64_t, kDropReasons> dropped{};
     std::array<uint64_t, kRepairReasons> repaired{};
   };
@@ -121,7 +122,7 @@ class BatchPipeline {
   void NoteTime(const Pending& pending);
   void CountApplied(const Pending& pending);
   void CountRefused(const Pending& pending);
-  void CountRepairs(const Pending& pending);
+  void CountNoted(const Pending& pending);
 
   uint64_t hash_seed_;
   SeriesSlots* slots_;

@@ -30,6 +30,10 @@ FamilyTypes::FamilyTypes(size_t max_families, uint64_t seed)
   entries_ = static_cast<Entry*>(ZeroPages((mask_ + 1) * sizeof(Entry)));
 }
 
+uint64_t FamilyTypes::MemoryBytes(size_t max_families) {
+  return std::bit_ceil(max_families * 2) * sizeof(Entry);
+}
+
 FamilyTypes::~FamilyTypes() { munmap(entries_, (mask_ + 1) * sizeof(Entry)); }
 
 uint64_t FamilyTypes::Hash(std::string_view family, std::string_view suffix) const {
@@ -125,6 +129,11 @@ FamilyTypes::Claim FamilyTypes::ClaimObserver(const FamilyWish& wish, Entry* ent
     if (!Take(sample, kSampleOfObserver, wish, &unused)) return Claim::kConflict;
   }
   return Take(entry, owner, wish, layout) ? Claim::kGranted : Claim::kConflict;
+}
+
+FamilyTypes::Notes* FamilyTypes::NotesOf(std::string_view family) const {
+  Entry* const entry = Find(Hash(family, ""));
+  return entry == nullptr ? nullptr : &entry->notes;
 }
 
 bool FamilyTypes::Lookup(std::string_view family, SeriesKind* kind) const {

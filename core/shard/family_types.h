@@ -42,6 +42,7 @@ class FamilyTypes {
   // Room for `max_families` names, of which an observer takes four.
   FamilyTypes(size_t max_families, uint64_t seed);
   ~FamilyTypes();
+  static uint64_t MemoryBytes(size_t max_families);
   FamilyTypes(const FamilyTypes&) = delete;
   FamilyTypes& operator=(const FamilyTypes&) = delete;
 
@@ -53,6 +54,16 @@ class FamilyTypes {
     uint16_t layout = 0;
     return ClaimFor({.family = family, .kind = kind}, &layout);
   }
+
+  // What is known of a family beside its type. Each number stands for itself: relaxed order will
+  // do.
+  struct Notes {
+    std::atomic<uint32_t> series;      // SeriesBudget: that are admitted
+    std::atomic<uint32_t> fold_label;  // hash of the label that has too many values; 0: not known
+    std::atomic<uint32_t> sender;      // whose sample was last folded for want of room
+  };
+  // Any thread. Null if nobody has met the family.
+  Notes* NotesOf(std::string_view family) const;
 
   // Any thread. The kind of a family, or false if nobody claimed it.
   bool Lookup(std::string_view family, SeriesKind* kind) const;
@@ -77,6 +88,7 @@ class FamilyTypes {
   struct Entry {
     std::atomic<uint64_t> hash;
     std::atomic<uint64_t> tenure;
+    Notes notes;
   };
 
   // The entry of a name; null if there is none, or no room for it.

@@ -37,8 +37,10 @@ struct KeyEntry {
   uint32_t key = 0;     // place of "name:tags" in the key memory
   uint16_t key_size = 0;
   SampleType type = SampleType::kCounter;
-  Action action : 6 = Action::kNone;
-  bool repairs : 1 = false;  // each sample costs repairs, and
+  Action action : 4 = Action::kNone;
+  bool noted : 1 = false;    // each sample is to be counted elsewhere too: as one of these
+  bool repairs : 1 = false;  // it costs repairs: SeriesSlots knows which
+  bool folded : 1 = false;   // it goes to an overflow series
   bool scaled : 1 = false;   // its value is scaled: SeriesSlots knows how
 
   bool IsEmpty() const { return action == Action::kNone; }

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "core/rules/overflow.h"
 #include "core/shard/cells.h"
 #include "core/shard/set_cell.h"
 
@@ -35,17 +36,16 @@ Action ActionFor(SampleType type) {
 }  // namespace
 
 SeriesSlots::SeriesSlots(const ShardOptions& options, RuleBook* book, FamilyTypes* families,
-                         ShardMemory* memory, SenderCounts* senders)
+                         SeriesBudget* budget, ShardMemory* memory, SenderCounts* senders)
     : book_(book),
       generation_(book->newest()),
       rules_(&book->At(generation_)),
       families_(families),
+      budget_(budget),
       memory_(memory),
       senders_(senders),
       hash_seed_(options.hash_seed),
-      max_series_(std::min(options.max_series, ShardMemory::kMaxSlots)),
-      // Several spellings of each series, and refusals, have room; beyond that nothing is cached.
-      max_keys_(uint64_t{4} * max_series_ + kMaxRefusals),
+      max_keys_(options.max_keys),
       key_memory_(memory->key_bytes()) {
   book_->Hold(generation_);
 }
@@ -56,9 +56,8 @@ void SeriesSlots::UseRules(uint16_t generation) {
   for (const auto& [slot, keys] : aliases_) {
     for (const StoredKey& key : keys) key_memory_.Free(key.place, key.size);
   }
-  for (const StoredKey& key : refusals_) key_memory_.Free(key.place, key.size);
   aliases_.clear();
-  refusals_.clear();
+  ForgetAllPassing();
   extras_.clear();
   keys_.Clear();
   rules_ = &book_->At(generation);
@@ -74,6 +73,13 @@ void SeriesSlots::BeginBatch(uint64_t batch, int64_t now_ns) {
     merge_seen_ns_ = now_ns;
   }
   Reclaim();
+  // There may be room now for what was folded: such keys are asked again.
+  const uint64_t releases = budget_->releases();
+  if (passing_has_folds_ && releases != releases_seen_ && now_ns - asked_again_ns_ > kAskAgainNs) {
+    releases_seen_ = releases;
+    asked_again_ns_ = now_ns;
+    passing_stale_ = passing_.size();
+  }
   keys_.Step(kGrowStep);
   identities_.Step(kGrowStep);
 }
@@ -85,15 +91,9 @@ KeyEntry SeriesSlots::Refuse(DropReason reason) const {
   return entry;
 }
 
-bool SeriesSlots::HasRoomForSeries() const {
-  return live_ < max_series_ && keys_.size() < max_keys_ &&
-         memory_->header().series_allowance.Load(std::memory_order_relaxed) > 0;
-}
-
-// Past the bounds no verdict is cached, since it would change as soon as there is room again; nor
-// is the key resolved: that is what keeps the slow path from being for sale.
+// A key's series: the slot that there is, a new one if the budget has room, else an overflow
+// series.
 KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, const FirstSample& first) {
-  if (keys_.size() >= max_keys_) return Refuse(DropReason::kSeriesLimit);
   const Verdict verdict = rules_->Resolve(key, &spec_);
   violations_.Note(spec_, first.sender);
   if (!verdict.accepted) return KeepRefusal(key, hash, verdict.reason);
@@ -108,8 +108,11 @@ KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, const FirstSampl
   }
   uint32_t slot = 0;
   const bool known = FindSlot(spec_, &slot);
-  // Room comes first: a series that is not made shall not take its family's name.
-  if (!known && !HasRoomForSeries()) return Refuse(DropReason::kSeriesLimit);
+  // A family for which there is no room shall not take its name.
+  if (!known && !budget_->HasRoom() && families_->NotesOf(spec_.name) == nullptr) {
+    budget_->CountRefusal(SeriesBudget::Answer::kSeries);
+    return Fold(key, hash, first.sender);
+  }
   const FamilyWish wish = {.family = spec_.name,
                            .kind = spec_.kind,
                            .layout = spec_.layout,
@@ -121,7 +124,7 @@ KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, const FirstSampl
     case FamilyTypes::Claim::kConflict:
       return KeepRefusal(key, hash, DropReason::kTypeConflict);
     case FamilyTypes::Claim::kFull:
-      return Refuse(DropReason::kSeriesLimit);
+      return Fold(key, hash, first.sender);
   }
   if (known && IsSame(slot, spec_)) return AddKeyOfSlot(key, hash, slot);
   // The rules have changed what the series is: it starts anew in the place of the old one.
@@ -135,6 +138,7 @@ KeyEntry SeriesSlots::AddKeyOfSlot(const KeyView& key, uint32_t hash, uint32_t s
   if (is_primary) {
     return Enter(PrimaryKey(memory_->identities()[slot]), spec_, ActionFor(key.type), slot);
   }
+  if (keys_.size() >= max_keys_) return KeepPassing(key, hash, ActionFor(key.type), slot);
   StoredKey stored;
   if (!StoreKey(key, hash, &stored)) return Refuse(DropReason::kSeriesLimit);
   aliases_[slot].push_back(stored);
@@ -142,22 +146,166 @@ KeyEntry SeriesSlots::AddKeyOfSlot(const KeyView& key, uint32_t hash, uint32_t s
 }
 
 KeyEntry SeriesSlots::AddSlot(const KeyView& key, uint32_t hash, uint16_t sender) {
+  FamilyTypes::Notes* const notes = families_->NotesOf(spec_.name);
+  const SeriesBudget::Charge charge = ChargeFor(spec_, notes);
+  if (Admit(charge, sender) != SeriesBudget::Answer::kGranted) return Fold(key, hash, sender);
   StoredKey stored;
-  if (!StoreKey(key, hash, &stored)) return Refuse(DropReason::kSeriesLimit);
   uint32_t slot = 0;
-  if (!NewSlot(spec_, key, stored, &slot)) {
-    key_memory_.Free(stored.place, stored.size);
-    return Refuse(DropReason::kSeriesLimit);
+  if (!StoreKey(key, hash, &stored)) {
+    budget_->Release(charge);
+    return Fold(key, hash, sender);
   }
-  identities_.Insert({HashIdentity(spec_), slot + 1});
+  if (!NewSlot(spec_, key, stored, &slot)) {
+    FreeKey(stored);
+    budget_->Release(charge);
+    return Fold(key, hash, sender);
+  }
+  SetSender(slot, sender);
   senders_[sender].series_made.Add(1);
   return Enter(stored, spec_, ActionFor(key.type), slot);
+}
+
+SeriesBudget::Charge SeriesSlots::ChargeFor(const SeriesSpec& spec,
+                                            FamilyTypes::Notes* notes) const {
+  return {.hash = budget_->HashOf(spec.name, spec.labels),
+          .label_bytes = static_cast<uint32_t>(spec.labels.size()),
+          .family = notes,
+          .family_limit = spec.family_limit};
+}
+
+// A sender pays for every slot that it has made here, whether or not other shards have the series
+// too. Numbers of senders are this shard's own, and so is their account.
+SeriesBudget::Answer SeriesSlots::Admit(const SeriesBudget::Charge& charge, uint16_t sender) {
+  if (sender != Source::kUnknownSender &&
+      senders_[sender].series.Get() >= budget_->limits().sender_series) {
+    budget_->CountRefusal(SeriesBudget::Answer::kSender);
+    return SeriesBudget::Answer::kSender;
+  }
+  return budget_->Admit(charge);
+}
+
+void SeriesSlots::ForgetSender(uint16_t sender) {
+  if (senders_[sender].series.Get() == 0) return;
+  std::replace(slot_senders_.begin(), slot_senders_.end(), sender, Source::kUnknownSender);
+  senders_[sender].series.Set(0);
+}
+
+void SeriesSlots::SetSender(uint32_t slot, uint16_t sender) {
+  if (sender == Source::kUnknownSender && slot >= slot_senders_.size()) return;
+  if (slot >= slot_senders_.size()) slot_senders_.resize(slot + 1, Source::kUnknownSender);
+  slot_senders_[slot] = sender;
+  if (sender != Source::kUnknownSender) senders_[sender].series.Add(1);
+}
+
+// Of a slot whose key and rules are still there.
+void SeriesSlots::ReleaseBudget(uint32_t slot) {
+  SeriesSpec spec;
+  ReadIdentity(slot, &spec);
+  uint16_t sender = Source::kUnknownSender;
+  if (slot < slot_senders_.size()) sender = std::exchange(slot_senders_[slot], sender);
+  if (sender != Source::kUnknownSender) {
+    LedgerCount& series = senders_[sender].series;
+    series.Set(series.Get() - 1);
+  }
+  budget_->Release(ChargeFor(spec, families_->NotesOf(spec.name)));
+}
+
+// The samples of `spec_`, for which there is no room, go where its sum stays right: to the series
+// of its family that has "__overflow__" for the label with too many values, or for all labels; else
+// to a family for all that has no room.
+KeyEntry SeriesSlots::Fold(const KeyView& key, uint32_t hash, uint16_t sender) {
+  FamilyTypes::Notes* const notes = families_->NotesOf(spec_.name);
+  if (notes != nullptr) notes->sender.store(sender, std::memory_order_relaxed);
+  uint32_t slot = 0;
+  if (!(notes != nullptr && FoldInFamily(key.type, notes, &slot)) &&
+      !FoldOutside(key.type, &slot)) {
+    return Refuse(DropReason::kSeriesLimit);
+  }
+  spec_.folded = true;
+  return KeepPassing(key, hash, ActionFor(key.type), slot);
+}
+
+bool SeriesSlots::FoldInFamily(SampleType type, FamilyTypes::Notes* notes, uint32_t* slot) {
+  SeriesKind kind{};
+  // The family may be another type's, or its name a part of an observer.
+  if (spec_.labels.empty() || !families_->Lookup(spec_.name, &kind) || kind != spec_.kind) {
+    return false;
+  }
+  SeriesSpec overflow;
+  overflow.kind = spec_.kind;
+  overflow.name = spec_.name;
+  overflow.layout = spec_.layout;
+  const uint32_t label =
+      spec_.fold_label.empty() ? FoldLabelOf(notes) : HashLabelName(spec_.fold_label);
+  if (label != 0 && FoldLabel(spec_.labels, label, &overflow.labels) &&
+      OverflowSlot(overflow, type, notes, SeriesBudget::Purpose::kOverflow, slot)) {
+    return true;
+  }
+  overflow.labels = FoldAllLabels(spec_.labels);
+  return OverflowSlot(overflow, type, notes, SeriesBudget::Purpose::kLastResort, slot);
+}
+
+bool SeriesSlots::FoldOutside(SampleType type, uint32_t* slot) {
+  SeriesSpec overflow;
+  overflow.kind = IsObserver(spec_.kind) ? SeriesKind::kHistogram : spec_.kind;
+  overflow.name = OverflowFamily(spec_.kind);
+  if (IsObserver(spec_.kind)) {
+    overflow.layout = rules_->overflow_layout();
+  }
+  return OverflowSlot(overflow, type, nullptr, SeriesBudget::Purpose::kLastResort, slot);
+}
+
+// Finds or makes an overflow series. Its key is its identity: no sender's key could stand for it.
+bool SeriesSlots::OverflowSlot(const SeriesSpec& spec, SampleType type, FamilyTypes::Notes* notes,
+                               SeriesBudget::Purpose purpose, uint32_t* slot) {
+  if (FindSlot(spec, slot)) {
+    if (IsSame(*slot, spec)) {
+      UseThisGeneration(&memory_->identities()[*slot]);
+      return true;
+    }
+    Retire(*slot);
+  }
+  const SeriesBudget::Charge charge = ChargeFor(spec, notes);
+  if (budget_->Admit(charge, purpose) != SeriesBudget::Answer::kGranted) return false;
+  const KeyView key = {.type = type, .name = spec.name, .tags = spec.labels, .is_literal = true};
+  StoredKey stored;
+  if (StoreKey(key, 0, &stored)) {
+    if (NewSlot(spec, key, stored, slot)) return true;
+    FreeKey(stored);
+  }
+  budget_->Release(charge);
+  return false;
+}
+
+// Of a family that has no room: the label with the most values among the series that this shard has
+// of it. Once found it is noted for all shards, so that all fold alike.
+uint32_t SeriesSlots::FoldLabelOf(FamilyTypes::Notes* notes) {
+  uint32_t label = notes->fold_label.load(std::memory_order_relaxed);
+  if (label != 0 || now_ns_ - spread_ns_ < kSpreadEveryNs) return label;
+  spread_ns_ = now_ns_;
+  LabelSpread spread;
+  spread.Add(spec_.labels);
+  const uint32_t end = memory_->header().chunk_count.Own() * ShardMemory::kSlotsPerChunk;
+  // Every so many slots, over all of them: the newest alone would be what explodes elsewhere.
+  const uint32_t step = std::max(1u, end / kSpreadSlots) | 1;
+  SeriesSpec other;
+  for (uint32_t slot = 0; slot < end && spread.series() < kSpreadSeries; slot += step) {
+    if (memory_->states()[slot].Own().life() != SlotLife::kLive) continue;
+    ReadIdentity(slot, &other);
+    if (other.name == spec_.name) spread.Add(other.labels);
+  }
+  label = spread.Widest();
+  if (label == 0) return 0;
+  uint32_t nobody = 0;
+  const bool is_first =
+      notes->fold_label.compare_exchange_strong(nobody, label, std::memory_order_relaxed);
+  return is_first ? label : nobody;
 }
 
 // After a reload the key of a slot is new to the table, but stored already.
 bool SeriesSlots::IsPrimaryKey(uint32_t slot, const KeyView& key, uint32_t hash) const {
   const SlotIdentity& identity = memory_->identities()[slot];
-  if (identity.key_hash != hash || identity.type != key.type) return false;
+  if (identity.key_hash != hash || identity.type != key.type || identity.is_literal) return false;
   const KeyView stored = memory_->KeyOf(identity);
   return stored.name == key.name && stored.tags == key.tags;
 }
@@ -168,32 +316,57 @@ void SeriesSlots::Renew(uint32_t slot, const SeriesSpec& spec, bool is_of_primar
   const CellClass cell_class = memory_->chunks()[slot / ShardMemory::kSlotsPerChunk].cell_class;
   // A cell that has no room for the time of its last sample never expires.
   if (cell_class.expires() && spec.ttl_ms > 0) identity.ttl_class = TtlClass(spec.ttl_ms);
-  const uint16_t before = memory_->GenerationOf(identity);
-  if (before == generation_) return;
+  if (memory_->GenerationOf(identity) == generation_) return;
   if (!is_of_primary_key) {
     SeriesSpec by_these;
     if (!rules_->Resolve(memory_->KeyOf(identity), &by_these).accepted) return;
     if (by_these.name != spec.name || by_these.labels != spec.labels) return;
   }
+  UseThisGeneration(&identity);
+}
+
+// Of a slot that means the same by the present rules.
+void SeriesSlots::UseThisGeneration(SlotIdentity* identity) {
+  const uint16_t before = memory_->GenerationOf(*identity);
+  if (before == generation_) return;
   book_->Hold(generation_);
-  memory_->SetGeneration(identity, generation_);
+  memory_->SetGeneration(*identity, generation_);
   book_->Release(before);
 }
 
-// Of the refused keys the newest are kept: a sender whose every key is new and refused, by a
-// reserved label with a request's number in it, say, must not fill the table for everybody else.
-KeyEntry SeriesSlots::KeepRefusal(const KeyView& key, uint32_t hash, DropReason reason) {
-  if (key.name.size() + key.tags.size() > kMaxRefusedKeyBytes) return Refuse(reason);
-  if (refusals_.size() == kMaxRefusals) {
-    // Nobody but this shard has ever seen it.
-    EraseKey(refusals_.front());
-    key_memory_.Free(refusals_.front().place, refusals_.front().size);
-    refusals_.pop_front();
-  }
+// Of such keys the newest are kept: a sender whose every key is new, by a request's number in it,
+// say, must not fill the table for everybody else.
+KeyEntry SeriesSlots::KeepPassing(const KeyView& key, uint32_t hash, Action action,
+                                  uint32_t target) {
   StoredKey stored;
-  if (!StoreKey(key, hash, &stored)) return Refuse(reason);
-  refusals_.push_back(stored);
-  return Enter(stored, spec_, Action::kRefuse, static_cast<uint32_t>(reason));
+  if (!StoreKey(key, hash, &stored)) {
+    return Refuse(action == Action::kRefuse ? static_cast<DropReason>(target)
+                                            : DropReason::kSeriesLimit);
+  }
+  passing_.push_back(stored);
+  passing_bytes_ += stored.size;
+  if (action != Action::kRefuse) (spec_.folded ? passing_has_folds_ : passing_has_aliases_) = true;
+  return Enter(stored, spec_, action, target);
+}
+
+void SeriesSlots::ForgetOldestPassing() {
+  const StoredKey& oldest = passing_.front();
+  // Nobody but this shard has ever seen it.
+  EraseKey(oldest);
+  FreeKey(oldest);
+  passing_bytes_ -= oldest.size;
+  passing_.pop_front();
+  if (passing_stale_ > 0) --passing_stale_;
+  if (passing_.empty()) passing_has_folds_ = passing_has_aliases_ = false;
+}
+
+void SeriesSlots::ForgetAllPassing() {
+  while (!passing_.empty()) ForgetOldestPassing();
+}
+
+void SeriesSlots::ForgetPassing(size_t stale) {
+  while (HasTooManyPassing()) ForgetOldestPassing();
+  for (; stale > 0 && passing_stale_ > 0; --stale) ForgetOldestPassing();
 }
 
 bool SeriesSlots::StoreKey(const KeyView& key, uint32_t hash, StoredKey* stored) {
@@ -220,6 +393,8 @@ KeyEntry SeriesSlots::Enter(const StoredKey& stored, const SeriesSpec& spec, Act
   entry.action = action;
   if (action != Action::kRefuse) {
     entry.repairs = spec.bad_tags != 0 || spec.bad_name_tags != 0 || spec.overridden_labels != 0;
+    entry.folded = spec.folded;
+    entry.noted = entry.repairs || entry.folded;
     entry.scaled = spec.scale != 1;
   }
   if (entry.repairs || entry.scaled) {
@@ -290,17 +465,21 @@ bool SeriesSlots::NewSlot(const SeriesSpec& spec, const KeyView& key, const Stor
   if (!AllocateSlot(cell_class, slot)) return false;
   CellWord* const cell = memory_->CellOf(*slot);
   for (uint32_t i = 0; i < CellWordsOf(cell_class); ++i) StoreWord(cell[i], 0);
-  memory_->identities()[*slot] = {.key = stored.place,
-                                  .key_hash = stored.hash,
-                                  .name_size = static_cast<uint16_t>(key.name.size()),
-                                  .tags_size = static_cast<uint16_t>(key.tags.size()),
-                                  .type = key.type,
-                                  .ttl_class = TtlClass(spec.ttl_ms),
-                                  .rules_generation = generation_};
+  SlotIdentity identity;
+  identity.key = stored.place;
+  identity.key_hash = stored.hash;
+  identity.name_size = static_cast<uint16_t>(key.name.size());
+  identity.tags_size = static_cast<uint16_t>(key.tags.size());
+  identity.type = key.type;
+  identity.is_literal = key.is_literal;
+  identity.ttl_class = TtlClass(spec.ttl_ms);
+  identity.rules_generation = generation_;
+  memory_->identities()[*slot] = identity;
   book_->Hold(generation_);
   memory_->chunks()[*slot / ShardMemory::kSlotsPerChunk].stamp.Touch(batch_);
   SlotStateWord& state = memory_->states()[*slot];
   state.PublishLive(state.Own().generation() + 1);
+  identities_.Insert({HashIdentity(spec), *slot + 1});
   ++live_;
   expiring_ += cell_class.expires() ? 1 : 0;
   return true;
@@ -360,16 +539,31 @@ bool SeriesSlots::IsIdle(uint32_t slot) const {
   return ttl_ms > 0 && now_ns_ - LastTouch(slot) > ttl_ms * 1'000'000;
 }
 
+bool SeriesSlots::IsEvicted(uint32_t slot) const {
+  const SlotTenancy now = memory_->states()[slot].Own();
+  return now.life() == SlotLife::kLive &&
+         memory_->evictions()[slot].Load(std::memory_order_relaxed) == now.generation();
+}
+
 void SeriesSlots::Expire(uint32_t slots) {
-  if (expiring_ == 0) return;
   const uint32_t end = memory_->header().chunk_count.Own() * ShardMemory::kSlotsPerChunk;
+  const uint64_t asked = memory_->header().evictions_asked.Load(std::memory_order_relaxed);
+  if (asked != evictions_seen_) {
+    evictions_seen_ = asked;
+    evict_left_ = end;  // a whole round from here
+  }
+  if (expiring_ == 0 && evict_left_ == 0) return;
   for (; slots > 0; --slots) {
     if (expire_hand_ >= end) {
       expire_hand_ = 0;
-      return;
+      if (evict_left_ == 0) return;
     }
     const uint32_t slot = expire_hand_++;
-    if (!memory_->chunks()[slot / ShardMemory::kSlotsPerChunk].cell_class.expires()) {
+    const bool expires = memory_->chunks()[slot / ShardMemory::kSlotsPerChunk].cell_class.expires();
+    if (evict_left_ > 0) {
+      --evict_left_;
+      if (IsEvicted(slot) || (expires && IsIdle(slot))) Retire(slot);
+    } else if (!expires) {
       expire_hand_ = (slot / ShardMemory::kSlotsPerChunk + 1) * ShardMemory::kSlotsPerChunk;
     } else if (IsIdle(slot)) {
       Retire(slot);
@@ -399,10 +593,13 @@ void SeriesSlots::Retire(uint32_t slot) {
     for (const StoredKey& key : aliases->second) {
       EraseKey(key);
       // The merger reads only the first key of a slot.
-      key_memory_.Free(key.place, key.size);
+      FreeKey(key);
     }
     aliases_.erase(aliases);
   }
+  // Passing keys may lead here too, and are not listed by slot: it is seldom.
+  const bool is_overflow = memory_->identities()[slot].is_literal;
+  if (is_overflow ? passing_has_folds_ : passing_has_aliases_) ForgetAllPassing();
   ChunkHead& head = memory_->chunks()[slot / ShardMemory::kSlotsPerChunk];
   head.stamp.Touch(batch_);
   SlotStateWord& state = memory_->states()[slot];
@@ -417,8 +614,8 @@ void SeriesSlots::Reclaim() {
     const Retired& oldest = retired_.front();
     if (oldest.batch > merged_epoch_seen_) return;
     SlotIdentity& identity = memory_->identities()[oldest.slot];
-    const StoredKey key = PrimaryKey(identity);
-    key_memory_.Free(key.place, key.size);
+    ReleaseBudget(oldest.slot);
+    FreeKey(PrimaryKey(identity));
     book_->Release(memory_->GenerationOf(identity));
     const ChunkHead& head = memory_->chunks()[oldest.slot / ShardMemory::kSlotsPerChunk];
     pools_[head.cell_class.bits].free.push_back(oldest.slot);

@@ -1,8 +1,9 @@
 // Keys, slots and their lives: the slow path of a shard.
 //
 // A key not seen before is resolved by the rules once, and the verdict is kept in the key table, a
-// refusal as much as a slot. Slots are handed out, retired when idle, and reused once the merger
-// has passed (protocol.h).
+// refusal as much as a slot. A series for which the budget has no room is folded: its samples go to
+// an overflow series (core/rules/overflow.h). Slots are handed out, retired when idle or evicted,
+// and reused once the merger has passed (protocol.h).
 
 #ifndef TALLYD_CORE_SHARD_SERIES_SLOTS_H_
 #define TALLYD_CORE_SHARD_SERIES_SLOTS_H_
@@ -21,27 +22,32 @@
 #include "core/shard/key_memory.h"
 #include "core/shard/key_table.h"
 #include "core/shard/ledger.h"
+#include "core/shard/series_budget.h"
 #include "core/shard/shard.h"
 #include "core/shard/shard_memory.h"
 #include "core/shard/violation_log.h"
 
 namespace tallyd {
 
-// Invariants: each live slot has one identity entry and at least one key entry, and every key entry
-// of an accepted key leads to a live slot. A retired slot's keys and cells stay untouched until the
-// merged epoch reaches the batch that retired it. Thread-compatible: the shard's owner only.
+// Invariants: each live slot has one identity entry and one place in the budget, and every key
+// entry of an accepted key leads to a live slot. A retired slot's keys and cells stay untouched,
+// and its place taken, until the merged epoch reaches the batch that retired it. Thread-compatible:
+// the shard's owner only.
 class SeriesSlots {
  public:
   // Slots looked at for idleness per batch, and per turn of an idle shard.
   static constexpr uint32_t kExpireStep = 128;
   static constexpr uint32_t kExpireTurn = 1 << 17;
 
-  // Refused keys that are remembered, and how long each of them may be.
-  static constexpr size_t kMaxRefusals = 65'536;
-  static constexpr size_t kMaxRefusedKeyBytes = 512;
+  // Keys that are remembered for the time being: refused ones, folded ones, and those past the
+  // bound on keys.
+  static constexpr size_t kMaxPassingKeys = 65'536;
+  static constexpr size_t kMaxPassingBytes = size_t{32} << 20;
+  // While series leave, folded keys are asked again whether there is room, not more often.
+  static constexpr int64_t kAskAgainNs = 10'000'000'000;
 
   SeriesSlots(const ShardOptions& options, RuleBook* book, FamilyTypes* families,
-              ShardMemory* memory, SenderCounts* senders);
+              SeriesBudget* budget, ShardMemory* memory, SenderCounts* senders);
   ~SeriesSlots();
   SeriesSlots(const SeriesSlots&) = delete;
   SeriesSlots& operator=(const SeriesSlots&) = delete;
@@ -51,7 +57,13 @@ class SeriesSlots {
 
   // Takes back what the merger has passed.
   void BeginBatch(uint64_t batch, int64_t now_ns);
-  // Retires idle slots among the next `slots` ones.
+  // Forgets some keys, if there are too many. Entries that were read before are void.
+  void BeginGroup() {
+    if (HasTooManyPassing() || passing_stale_ > 0) ForgetPassing(kForgetStep);
+  }
+  // The number stands for another sender from now on, to whom its series are not charged.
+  void ForgetSender(uint16_t sender);
+  // Retires idle and evicted slots among the next `slots` ones.
   void Expire(uint32_t slots);
   void AddCountsTo(Ledger* ledger) const;
 
@@ -78,8 +90,12 @@ class SeriesSlots {
     uint16_t overridden_labels = 0;
     double scale = 1;
   };
-  // Of an entry that says it has some.
-  const Extras& ExtrasOf(const KeyEntry& entry) const { return extras_.at(entry.key); }
+  // Of an entry that says it has some. Of one that was forgotten since it was read they are gone.
+  const Extras& ExtrasOf(const KeyEntry& entry) const {
+    static constexpr Extras kNone;
+    const auto extras = extras_.find(entry.key);
+    return extras == extras_.end() ? kNone : extras->second;
+  }
 
   const HistogramLayout& LayoutOf(CellClass cell_class) const {
     return book_->layout(cell_class.layout());
@@ -105,13 +121,39 @@ class SeriesSlots {
     uint32_t slot;
     uint64_t batch;
   };
+  static constexpr size_t kForgetStep = 128;  // stale ones, between two groups
+  // How many slots are looked at to find out which label has too many values, and how often.
+  static constexpr uint32_t kSpreadSlots = 4096;
+  static constexpr size_t kSpreadSeries = 128;
+  static constexpr int64_t kSpreadEveryNs = 1'000'000'000;
 
   KeyEntry Refuse(DropReason reason) const;
-  KeyEntry KeepRefusal(const KeyView& key, uint32_t hash, DropReason reason);
-  bool HasRoomForSeries() const;
+  KeyEntry KeepPassing(const KeyView& key, uint32_t hash, Action action, uint32_t target);
+  KeyEntry KeepRefusal(const KeyView& key, uint32_t hash, DropReason reason) {
+    return KeepPassing(key, hash, Action::kRefuse, static_cast<uint32_t>(reason));
+  }
+  bool HasTooManyPassing() const {
+    return passing_.size() > kMaxPassingKeys || passing_bytes_ > kMaxPassingBytes;
+  }
+  void ForgetPassing(size_t stale);
+  void ForgetOldestPassing();
+  void ForgetAllPassing();
   bool StoreKey(const KeyView& key, uint32_t hash, StoredKey* stored);
+  void FreeKey(const StoredKey& key) { key_memory_.Free(key.place, key.size); }
   KeyEntry Enter(const StoredKey& stored, const SeriesSpec& spec, Action action, uint32_t target);
   KeyEntry AddKeyOfSlot(const KeyView& key, uint32_t hash, uint32_t slot);
+
+  KeyEntry Fold(const KeyView& key, uint32_t hash, uint16_t sender);
+  bool FoldInFamily(SampleType type, FamilyTypes::Notes* notes, uint32_t* slot);
+  bool FoldOutside(SampleType type, uint32_t* slot);
+  bool OverflowSlot(const SeriesSpec& spec, SampleType type, FamilyTypes::Notes* notes,
+                    SeriesBudget::Purpose purpose, uint32_t* slot);
+  uint32_t FoldLabelOf(FamilyTypes::Notes* notes);
+  SeriesBudget::Charge ChargeFor(const SeriesSpec& spec, FamilyTypes::Notes* notes) const;
+  SeriesBudget::Answer Admit(const SeriesBudget::Charge& charge, uint16_t sender);
+  void SetSender(uint32_t slot, uint16_t sender);
+  void ReleaseBudget(uint32_t slot);
+  void UseThisGeneration(SlotIdentity* identity);
   KeyEntry AddSlot(const KeyView& key, uint32_t hash, uint16_t sender);
   bool FindSlot(const SeriesSpec& spec, uint32_t* slot);
   bool IsSame(uint32_t slot, const SeriesSpec& spec) const;
@@ -126,6 +168,7 @@ class SeriesSlots {
   void ReadIdentity(uint32_t slot, SeriesSpec* spec) const;
   int64_t LastTouch(uint32_t slot) const;
   bool IsIdle(uint32_t slot) const;
+  bool IsEvicted(uint32_t slot) const;
   void Retire(uint32_t slot);
   void EraseKey(const StoredKey& key);
   static StoredKey PrimaryKey(const SlotIdentity& identity);
@@ -135,10 +178,10 @@ class SeriesSlots {
   uint16_t generation_;
   const Rules* rules_;  // of generation_, which we hold
   FamilyTypes* const families_;
+  SeriesBudget* const budget_;
   ShardMemory* const memory_;
   SenderCounts* const senders_;  // by Source::sender
   const uint64_t hash_seed_;
-  const uint32_t max_series_;
   const uint64_t max_keys_;
 
   KeyTable keys_;
@@ -148,11 +191,21 @@ class SeriesSlots {
   absl::flat_hash_map<uint32_t, std::vector<StoredKey>> aliases_;  // further keys of a slot
   absl::flat_hash_map<uint32_t, Extras> extras_;                   // by place of the key
   std::vector<int64_t> ttls_ms_{0};                                // by SlotIdentity::ttl_class
-  std::deque<StoredKey> refusals_;                                 // oldest first
-  std::deque<Retired> retired_;                                    // oldest first
+  std::deque<StoredKey> passing_;                                  // oldest first
+  size_t passing_bytes_ = 0;                                       // of their keys
+  size_t passing_stale_ = 0;            // of them, from the oldest on, that are to be forgotten
+  bool passing_has_folds_ = false;      // whether some may lead to overflow series, and
+  bool passing_has_aliases_ = false;    // some to others
+  uint64_t releases_seen_ = 0;          // of the budget
+  int64_t asked_again_ns_ = 0;          // when folded keys were last to be asked again
+  int64_t spread_ns_ = 0;               // when the spread of a family's labels was last looked at
+  std::vector<uint16_t> slot_senders_;  // who made each slot; empty while nobody is known
+  std::deque<Retired> retired_;         // oldest first
   uint32_t live_ = 0;
   uint32_t expiring_ = 0;     // live slots with a time to live
   uint32_t expire_hand_ = 0;  // next slot to look at
+  uint64_t evictions_seen_ = 0;
+  uint32_t evict_left_ = 0;  // slots to look at until the round is complete
   uint64_t next_cell_word_ = 0;
 
   uint64_t batch_ = 0;

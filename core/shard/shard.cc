@@ -15,12 +15,12 @@ namespace tallyd {
 // slots (SeriesSlots).
 class Shard::Impl : public SampleSink {
  public:
-  Impl(const ShardOptions& options, RuleBook* book, FamilyTypes* families,
+  Impl(const ShardOptions& options, RuleBook* book, FamilyTypes* families, SeriesBudget* budget,
        std::unique_ptr<ShardMemory> memory)
       : index_(options.index),
         memory_(std::move(memory)),
         senders_(std::make_unique<SenderCounts[]>(Source::kMaxSenders)),
-        slots_(options, book, families, memory_.get(), senders_.get()),
+        slots_(options, book, families, budget, memory_.get(), senders_.get()),
         pipeline_(options.hash_seed, &slots_, memory_.get(), senders_.get()),
         parser_({.max_line_bytes = options.max_line_bytes, .tags = options.tags}) {}
 
@@ -84,6 +84,7 @@ class Shard::Impl : public SampleSink {
   }
 
   void UseRules(uint16_t generation) { slots_.UseRules(generation); }
+  void ForgetSender(uint16_t sender) { slots_.ForgetSender(sender); }
 
   void OnSample(const Sample& sample) override {
     ++samples_;
@@ -135,14 +136,13 @@ class Shard::Impl : public SampleSink {
 };
 
 absl::StatusOr<std::unique_ptr<Shard>> Shard::Create(const ShardOptions& options, RuleBook* book,
-                                                     FamilyTypes* families) {
+                                                     FamilyTypes* families, SeriesBudget* budget) {
   // Cells are bounded by the slots; this is room for every one of them to be a histogram.
   constexpr uint64_t kCellBytes = uint64_t{32} << 30;
   auto memory = ShardMemory::Create(options.max_key_bytes, kCellBytes);
   if (!memory.ok()) return memory.status();
-  (*memory)->header().series_allowance.Store(options.max_series, std::memory_order_relaxed);
   return std::unique_ptr<Shard>(
-      new Shard(std::make_unique<Impl>(options, book, families, *std::move(memory))));
+      new Shard(std::make_unique<Impl>(options, book, families, budget, *std::move(memory))));
 }
 
 Shard::Shard(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -158,6 +158,7 @@ void Shard::ApplyTruncated(Source source, char* datagram, size_t size) {
 void Shard::Drop(Source source, DropReason reason) { impl_->Drop(source, reason); }
 void Shard::EndBatch() { impl_->EndBatch(); }
 void Shard::Turn(int64_t now_ns) { impl_->Turn(now_ns); }
+void Shard::ForgetSender(uint16_t sender) { impl_->ForgetSender(sender); }
 void Shard::UseRules(uint16_t generation) { impl_->UseRules(generation); }
 Ledger& Shard::ledger() { return impl_->ledger(); }
 const Ledger& Shard::ledger() const { return impl_->ledger(); }

@@ -14,6 +14,7 @@
 #include "core/rules/rule_book.h"
 #include "core/shard/family_types.h"
 #include "core/shard/ledger.h"
+#include "core/shard/series_budget.h"
 #include "core/shard/shard_memory.h"
 #include "core/wire/name_tags.h"
 #include "core/wire/sample.h"
@@ -26,7 +27,7 @@ class ViolationLog;
 struct ShardOptions {
   int index = 0;
   uint64_t hash_seed = 0;
-  uint32_t max_series = 1'000'000;             // live slots of this shard
+  uint64_t max_keys = 4'000'000;               // entries of the key table that are kept for good
   uint64_t max_key_bytes = uint64_t{1} << 30;  // key memory of this shard
   uint32_t max_line_bytes = 65'535;
   TagDialects tags = {};
@@ -50,10 +51,10 @@ struct Source {
 // under the protocols of protocol.h and never writes but merged_epoch. Thread-compatible otherwise.
 class Shard {
  public:
-  // `book` and `families` outlive the shard, which begins with the newest rules. Fails if the
+  // What it shares with the other shards outlives it. It begins with the newest rules. Fails if the
   // memory cannot be reserved.
   static absl::StatusOr<std::unique_ptr<Shard>> Create(const ShardOptions& options, RuleBook* book,
-                                                       FamilyTypes* families);
+                                                       FamilyTypes* families, SeriesBudget* budget);
   ~Shard();
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
@@ -76,6 +77,8 @@ class Shard {
   // Owner thread, outside a batch; about once a second also when nothing arrives. Expires idle
   // series, gives memory back to use once the merger has passed.
   void Turn(int64_t now_ns);
+  // Owner thread. The number stands for another sender from now on.
+  void ForgetSender(uint16_t sender);
   // Owner thread, outside a batch. Reads keys by another generation of the book from now on; takes
   // over the caller's hold of it.
   void UseRules(uint16_t generation);

@@ -33,7 +33,8 @@ absl::StatusOr<std::unique_ptr<ShardMemory>> ShardMemory::Create(uint64_t key_by
   cell_bytes = RoundUp(cell_bytes);
   const uint64_t chunks_at = RoundUp(sizeof(ShardHeader));
   const uint64_t states_at = chunks_at + RoundUp(sizeof(ChunkHead) * kMaxChunks);
-  const uint64_t identities_at = states_at + RoundUp(sizeof(SlotStateWord) * kMaxSlots);
+  const uint64_t evictions_at = states_at + RoundUp(sizeof(SlotStateWord) * kMaxSlots);
+  const uint64_t identities_at = evictions_at + RoundUp(sizeof(EvictionWord) * kMaxSlots);
   const uint64_t keys_at = identities_at + RoundUp(sizeof(SlotIdentity) * kMaxSlots);
   const uint64_t cells_at = keys_at + key_bytes;
   const uint64_t size = cells_at + cell_bytes;
@@ -50,6 +51,7 @@ absl::StatusOr<std::unique_ptr<ShardMemory>> ShardMemory::Create(uint64_t key_by
   memory->size_ = size;
   memory->chunks_ = reinterpret_cast<ChunkHead*>(memory->base_ + chunks_at);
   memory->states_ = reinterpret_cast<SlotStateWord*>(memory->base_ + states_at);
+  memory->evictions_ = reinterpret_cast<EvictionWord*>(memory->base_ + evictions_at);
   memory->identities_ = reinterpret_cast<SlotIdentity*>(memory->base_ + identities_at);
   memory->keys_ = memory->base_ + keys_at;
   memory->cells_ = reinterpret_cast<CellWord*>(memory->base_ + cells_at);

@@ -7,6 +7,7 @@
 //   header        magic, version, geometry; epoch | merged epoch | allowance, a cache line each
 //   chunk heads   ChunkHead   [kMaxChunks]      a chunk is 64 slots of one cell class
 //   slot states   SlotStateWord [kMaxSlots]     apart from the identities: merging scans them
+//   evictions     words [kMaxSlots]             the merger's: which tenancy is to end
 //   identities    SlotIdentity [kMaxSlots]      plain; published by the slot's state
 //   keys          bytes, in units of 8          "name:tags", plain; published by the slot's state
 //   cells         words of 8 bytes              a chunk's cells are contiguous
@@ -30,6 +31,9 @@ namespace tallyd {
 
 using CellWord = StdAtomics::Word<uint64_t>;
 using SlotStateWord = SlotState<StdAtomics>;
+// The generation of the tenancy that the merger wants ended; another one is not meant. A hint that
+// the owner follows when it comes by, hence relaxed.
+using EvictionWord = StdAtomics::Word<uint32_t>;
 
 // What all cells of a chunk are: kind, whether they carry a touch word, histogram layout.
 struct CellClass {
@@ -62,8 +66,9 @@ struct SlotIdentity {
   uint32_t key_hash = 0;
   uint16_t name_size = 0;
   uint16_t tags_size = 0;
-  SampleType type = SampleType::kCounter;
-  uint8_t ttl_class = 0;  // owner's; 0: never expires
+  SampleType type : 7 = SampleType::kCounter;
+  bool is_literal : 1 = false;  // the key is the series' own name and labels
+  uint8_t ttl_class = 0;        // owner's; 0: never expires
   uint16_t rules_generation = 0;
 };
 static_assert(sizeof(SlotIdentity) == 16);
@@ -71,7 +76,7 @@ static_assert(std::is_trivially_copyable_v<SlotIdentity>);
 
 struct ShardHeader {
   static constexpr uint64_t kMagic = 0x31646c6c6174;  // "talld1", little-endian
-  static constexpr uint32_t kVersion = 1;
+  static constexpr uint32_t kVersion = 2;
 
   uint64_t magic = kMagic;
   uint32_t version = kVersion;
@@ -85,9 +90,8 @@ struct ShardHeader {
 
   // Merger's line.
   alignas(64) MergedEpoch<StdAtomics> merged_epoch;
-  // How many series the merger would still let in, over all shards. A hint, hence relaxed: shards
-  // may overshoot it by what they create between two passes.
-  StdAtomics::Word<int64_t> series_allowance;
+  // How many evictions the merger has asked for so far. A hint, hence relaxed.
+  StdAtomics::Word<uint64_t> evictions_asked;
 };
 
 // Maps the memory and says where things are. Thread-safe in itself: it is constant after creation;
@@ -108,6 +112,7 @@ class ShardMemory {
   ShardHeader& header() { return *reinterpret_cast<ShardHeader*>(base_); }
   ChunkHead* chunks() { return chunks_; }
   SlotStateWord* states() { return states_; }
+  EvictionWord* evictions() { return evictions_; }
   SlotIdentity* identities() { return identities_; }
   char* keys() { return keys_; }
   CellWord* cells() { return cells_; }
@@ -123,8 +128,10 @@ class ShardMemory {
   // The identity of a slot as the rules want it. Owner thread, or merger after acquiring the state.
   KeyView KeyOf(const SlotIdentity& identity) {
     const char* key = KeyAt(identity.key);
-    return {identity.type, std::string_view(key, identity.name_size),
-            std::string_view(key + identity.name_size + 1, identity.tags_size)};
+    return {.type = identity.type,
+            .name = std::string_view(key, identity.name_size),
+            .tags = std::string_view(key + identity.name_size + 1, identity.tags_size),
+            .is_literal = identity.is_literal};
   }
   // Which rules read it. Owner thread, or merger after acquiring the state. Relaxed: if it is
   // exchanged meanwhile, the slot means the same by either.
@@ -144,6 +151,7 @@ class ShardMemory {
   size_t size_ = 0;
   ChunkHead* chunks_ = nullptr;
   SlotStateWord* states_ = nullptr;
+  EvictionWord* evictions_ = nullptr;
   SlotIdentity* identities_ = nullptr;
   char* keys_ = nullptr;
   CellWord* cells_ = nullptr;

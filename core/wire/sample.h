@@ -25,6 +25,8 @@ struct KeyView {
   SampleType type;
   std::string_view name;
   std::string_view tags;
+  // Name and tags are those of a series as exposed: no rules apply. No sender can say so.
+  bool is_literal = false;
 };
 
 // What was put right about a sample by itself. (Repairs of its tags are the key's.)

@@ -36,16 +36,17 @@ inline bool Eventually(const std::function<bool()>& holds) {
 class Aggregation {
  public:
   explicit Aggregation(absl::Duration interval = absl::Hours(1))
-      : rules_(RuleBook::Create({}).value()), families_(1 << 16, kSeed) {
+      : rules_(RuleBook::Create({}).value()), families_(1 << 16, kSeed), budget_({}, kSeed) {
     std::vector<ShardMemory*> memories;
     for (int i = 0; i < kShards; ++i) {
       shards_.push_back(
-          Shard::Create({.index = i, .hash_seed = kSeed}, rules_.get(), &families_).value());
+          Shard::Create({.index = i, .hash_seed = kSeed}, rules_.get(), &families_, &budget_)
+              .value());
       memories.push_back(&shards_.back()->memory());
       ledgers_.push_back(&shards_.back()->ledger());
     }
-    merge_thread_ =
-        std::make_unique<MergeThread>(std::make_unique<Merger>(memories, rules_.get()), interval);
+    merge_thread_ = std::make_unique<MergeThread>(
+        std::make_unique<Merger>(memories, rules_.get(), &families_, &budget_), interval);
     own_metrics_ = std::make_unique<OwnMetrics>(ledgers_, Listeners(), merge_thread_.get());
     merge_thread_->MergeNow();
   }
@@ -81,6 +82,7 @@ class Aggregation {
 
   std::unique_ptr<RuleBook> rules_;
   FamilyTypes families_;
+  SeriesBudget budget_;
   std::vector<std::unique_ptr<Shard>> shards_;
   std::vector<const Ledger*> ledgers_;
   std::unique_ptr<MergeThread> merge_thread_;

@@ -246,6 +246,12 @@ TEST(ExampleTest, TheExampleHasEveryKeyAndSaysTheDefaults) {
   EXPECT_EQ(example->merge_interval, standard.merge_interval);
   EXPECT_EQ(example->series_limit, standard.series_limit);
   EXPECT_EQ(example->series_ttl, standard.series_ttl);
+  EXPECT_EQ(example->family_series_limit, standard.family_series_limit);
+  EXPECT_EQ(example->sender_series_limit, standard.sender_series_limit);
+  EXPECT_EQ(example->key_limit, standard.key_limit);
+  EXPECT_EQ(example->label_bytes, standard.label_bytes);
+  EXPECT_EQ(example->expired_bytes, standard.expired_bytes);
+  EXPECT_EQ(example->evict_after, standard.evict_after);
   EXPECT_EQ(example->admin_socket, standard.admin_socket);
   EXPECT_EQ(example->log_level, standard.log_level);
   EXPECT_EQ(example->log_format, standard.log_format);

@@ -34,7 +34,8 @@ class SendersTest : public testing::Test {
   SendersTest() {
     book_ = RuleBook::Create({}).value();
     families_ = std::make_unique<FamilyTypes>(1 << 16, 42);
-    shard_ = Shard::Create({.hash_seed = 42}, book_.get(), families_.get()).value();
+    budget_ = std::make_unique<SeriesBudget>(SeriesBudget::Limits{}, 42);
+    shard_ = Shard::Create({.hash_seed = 42}, book_.get(), families_.get(), budget_.get()).value();
   }
 
   // One datagram of a sample.
@@ -72,6 +73,7 @@ class SendersTest : public testing::Test {
 
   std::unique_ptr<RuleBook> book_;
   std::unique_ptr<FamilyTypes> families_;
+  std::unique_ptr<SeriesBudget> budget_;
   std::unique_ptr<Shard> shard_;
   int64_t now_ns_ = 1000 * kSecond;
   uint64_t sent_ = 0;
@@ -436,7 +438,8 @@ TEST_F(DirectoryTest, AFloodIsLookedUpInTurns) {
 }
 
 TEST_F(DirectoryTest, AProcessInSeveralShardsIsOneSender) {
-  auto other = Shard::Create({.hash_seed = 42}, book_.get(), families_.get()).value();
+  auto other =
+      Shard::Create({.hash_seed = 42}, book_.get(), families_.get(), budget_.get()).value();
   Loop loop(1);
   SenderTable first(shard_.get());
   SenderTable second(other.get());

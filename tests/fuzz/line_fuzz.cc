@@ -116,7 +116,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   // Making a shard costs far more than feeding it: one for all inputs, its families and series
   // bounded by its limits.
-  static auto* feeder = new tallyd::ShardFeeder({.shards = 2, .max_series = 500, .ttl_ms = 50});
+  static auto* feeder = new tallyd::ShardFeeder(
+      {.shards = 2, .limits = {.series = 500, .family_series = 50}, .ttl_ms = 50});
   static int runs = 0;
   ++runs;
   feeder->Send(bytes, runs % 2);

@@ -442,9 +442,10 @@ TEST_F(PagesTest, CreatedIsWhenASeriesWasLastNotThere) {
     feeder_.Merge(1007 + i);
   }
   EXPECT_EQ(created("first"), -1);
-  feeder_.Send("first:1|c");
+  feeder_.Send("first:1|c\nthird:1|c");
   feeder_.Merge(1022);
-  EXPECT_EQ(created("first"), 1021);
+  EXPECT_EQ(created("first"), 1000) << "its value goes on from then";
+  EXPECT_EQ(created("third"), 1021);
 }
 
 }  // namespace

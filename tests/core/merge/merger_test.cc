@@ -199,17 +199,6 @@ TEST_F(MergerTest, ExpiredSeriesLeaveWhenEveryShardLetGo) {
   EXPECT_EQ(feeder.Text(), "");
 }
 
-TEST_F(MergerTest, SeriesLimitDropsNewSeriesOnly) {
-  ShardFeeder feeder({.max_series = 10});
-  for (int i = 0; i < 20; ++i) feeder.Send("m" + std::to_string(i) + ":1|c");
-  feeder.Merge();
-  for (int i = 0; i < 20; ++i) feeder.Send("m" + std::to_string(i) + ":1|c");
-  feeder.Merge();
-  EXPECT_EQ(feeder.merger().series(), 10u);
-  EXPECT_EQ(feeder.Dropped(DropReason::kSeriesLimit), 20u);
-  ExpectBalanced(feeder);
-}
-
 TEST_F(MergerTest, SetsForgetAtTheEndOfTheirWindow) {
   ShardFeeder feeder({.shards = 2});
   feeder.Advance(60'000'000'000 - feeder.now_ns() % 60'000'000'000);  // a window begins
@@ -304,7 +293,7 @@ TEST_F(MergerTest, IncrementalMergeEqualsFullScan) {
     feeder.Turn();
     const auto incremental = feeder.MergeAndParse();
     if (round % 20 != 19) continue;
-    Merger full(feeder.memories(), &feeder.rules());
+    Merger full(feeder.memories(), &feeder.rules(), &feeder.families(), &feeder.budget());
     const int variant = full.AddVariant(&encoder);
     full.Merge(feeder.now_ns());
     std::string text;

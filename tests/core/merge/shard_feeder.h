@@ -21,7 +21,8 @@ class ShardFeeder {
  public:
   struct Options {
     int shards = 1;
-    uint32_t max_series = 1'000'000;
+    SeriesBudget::Limits limits = {};
+    MergerOptions merging = {};
     int64_t ttl_ms = 0;
     Dialect dialect = Dialect::kStatsd;
     std::shared_ptr<const Mapping> mapping = nullptr;
@@ -33,16 +34,17 @@ class ShardFeeder {
         rules_(RuleBook::Create({.default_ttl_ms = options.ttl_ms, .mapping = options.mapping})
                    .value()),
         families_(1 << 18, kSeed),
+        budget_(options.limits, kSeed),
         encoder_(TextFormat::kPrometheus004, ContentCoding::kIdentity) {
     std::vector<ShardMemory*> memories;
     for (int i = 0; i < options.shards; ++i) {
       shards_.push_back(
-          Shard::Create({.index = i, .hash_seed = kSeed, .max_series = options.max_series},
-                        rules_.get(), &families_)
+          Shard::Create({.index = i, .hash_seed = kSeed}, rules_.get(), &families_, &budget_)
               .value());
       memories.push_back(&shards_.back()->memory());
     }
-    merger_ = std::make_unique<Merger>(memories, rules_.get(), options.max_series);
+    merger_ =
+        std::make_unique<Merger>(memories, rules_.get(), &families_, &budget_, options.merging);
     variant_ = merger_->AddVariant(&encoder_);
   }
 
@@ -102,6 +104,11 @@ class ShardFeeder {
     for (const auto& shard : shards_) n += shard->ledger().applied.Get();
     return n;
   }
+  uint64_t Folded() const {
+    uint64_t n = 0;
+    for (const auto& shard : shards_) n += shard->ledger().folded.Get();
+    return n;
+  }
   uint64_t Dropped() const {
     uint64_t n = 0;
     for (size_t i = 0; i < kDropReasons; ++i) n += Dropped(static_cast<DropReason>(i));
@@ -132,6 +139,8 @@ class ShardFeeder {
     }
   }
   RuleBook& rules() { return *rules_; }
+  FamilyTypes& families() { return families_; }
+  SeriesBudget& budget() { return budget_; }
   int64_t now_ns() const { return now_ns_; }
   std::vector<ShardMemory*> memories() {
     std::vector<ShardMemory*> memories;
@@ -145,6 +154,7 @@ class ShardFeeder {
   Options options_;
   std::unique_ptr<RuleBook> rules_;
   FamilyTypes families_;
+  SeriesBudget budget_;
   TextEncoder encoder_;
   std::vector<std::unique_ptr<Shard>> shards_;
   std::unique_ptr<Merger> merger_;

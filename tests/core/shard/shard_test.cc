@@ -21,7 +21,8 @@ class ShardTest : public testing::Test {
     options.hash_seed = 42;
     rules_ = RuleBook::Create({.default_ttl_ms = ttl_ms, .limits = limits_}).value();
     families_ = std::make_unique<FamilyTypes>(max_families, 42);
-    shard_ = Shard::Create(options, rules_.get(), families_.get()).value();
+    budget_ = std::make_unique<SeriesBudget>(limits_of_series_, 42);
+    shard_ = Shard::Create(options, rules_.get(), families_.get(), budget_.get()).value();
   }
 
   // One batch of one datagram.
@@ -68,8 +69,10 @@ class ShardTest : public testing::Test {
   uint64_t WholeOf(uint32_t slot) { return CounterCell(shard_->memory().CellOf(slot)).whole(); }
 
   KeyLimits limits_;
+  SeriesBudget::Limits limits_of_series_;
   std::unique_ptr<RuleBook> rules_;
   std::unique_ptr<FamilyTypes> families_;
+  std::unique_ptr<SeriesBudget> budget_;
   std::unique_ptr<Shard> shard_;
   int64_t now_ns_ = int64_t{3'600'000'000'000};
 };
@@ -286,44 +289,9 @@ TEST_F(ShardTest, TheLongestLineIsAKey) {
   ExpectBalanced();
 }
 
-TEST_F(ShardTest, PastTheSeriesLimitOnlyNewSeriesAreRefused) {
-  Create({.max_series = 10});
-  for (int round = 0; round < 3; ++round) {
-    for (int i = 0; i < 15; ++i) Send("m" + std::to_string(i) + ":1|c");
-  }
-  EXPECT_EQ(Series(), 10u);
-  EXPECT_EQ(Applied(), 30u);
-  EXPECT_EQ(Dropped(DropReason::kSeriesLimit), 15u);
-  EXPECT_EQ(Keys(), 10u) << "the verdict changes when there is room, so it is not kept";
-  ExpectBalanced();
-}
-
-TEST_F(ShardTest, PastTheMergersAllowanceOnlyNewSeriesAreRefused) {
-  Create();
-  Send("a:1|c");
-  shard_->memory().header().series_allowance.Store(0, std::memory_order_relaxed);
-  Send("a:1|c\nb:1|c");
-  EXPECT_EQ(Applied(), 2u);
-  shard_->memory().header().series_allowance.Store(5, std::memory_order_relaxed);
-  Send("b:1|c");
-  EXPECT_EQ(Applied(), 3u);
-  EXPECT_EQ(Dropped(DropReason::kSeriesLimit), 1u);
-}
-
-TEST_F(ShardTest, SeriesThatAreNotMadeKeepNoNames) {
-  Create({.max_series = 1}, 1000, 64);
-  Send("first:1|c");
-  for (int i = 0; i < 1000; ++i) Send("x" + std::to_string(i) + ":1|ms");
-  EXPECT_EQ(Dropped(DropReason::kSeriesLimit), 1000u);
-  Advance(2000);
-  Merge();
-  Send("fresh:1|c");
-  EXPECT_EQ(Applied(), 2u) << "the table of families is full of names that nobody has";
-}
-
 // Keys that are always refused and always new must not fill the table for everybody else.
 TEST_F(ShardTest, RefusalsMakeRoomForEachOther) {
-  Create({.max_series = 10});
+  Create();
   Send("x:1|c\nx:1|g");
   for (int i = 0; i < 1000; ++i) {
     std::string datagram;
@@ -333,21 +301,36 @@ TEST_F(ShardTest, RefusalsMakeRoomForEachOther) {
     Send(datagram);
   }
   EXPECT_EQ(Dropped(DropReason::kBadLabel), 100'000u);
-  EXPECT_LE(Keys(), 1u + 65'536);
-  EXPECT_LE(ledger().key_bytes.Get(), (1u + 65'536) * 32);
+  constexpr uint64_t kMost = 1 + 65'536 + 64;  // forgotten before the next group
+  EXPECT_LE(Keys(), kMost);
+  EXPECT_LE(ledger().key_bytes.Get(), kMost * 32);
   Send("fresh:1|c\nx:1|g");
   EXPECT_EQ(Applied(), 2u);
   EXPECT_EQ(Dropped(DropReason::kTypeConflict), 2u) << "forgotten, and found again";
   ExpectBalanced();
 }
 
-TEST_F(ShardTest, LongRefusalsAreNotRemembered) {
+TEST_F(ShardTest, LongKeysOfNoSeriesAreForgottenByTheirBytes) {
   Create();
-  const std::string line = "x:1|c|#__y:" + std::string(1000, 'z');
-  for (int i = 0; i < 3; ++i) Send(line);
-  EXPECT_EQ(Dropped(DropReason::kBadLabel), 3u);
-  EXPECT_EQ(Keys(), 0u);
-  EXPECT_EQ(ledger().key_bytes.Get(), 0u);
+  for (int i = 0; i < 2000; ++i) {
+    Send("x:1|c|#__y:" + std::to_string(i) + std::string(50'000, 'z'));
+  }
+  EXPECT_EQ(Dropped(DropReason::kBadLabel), 2000u);
+  EXPECT_GT(Keys(), 100u);
+  EXPECT_LE(ledger().key_bytes.Get(), uint64_t{80} << 20);
+}
+
+TEST_F(ShardTest, KeysPastTheirBoundStillLeadToTheirSeries) {
+  Create({.max_keys = 10});
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < 100; ++i) Send("a:1|c|#x:1,bad" + std::to_string(i));
+  }
+  EXPECT_EQ(Applied(), 200u);
+  EXPECT_EQ(Series(), 1u);
+  EXPECT_EQ(WholeOf(0), 200u);
+  EXPECT_EQ(Repaired(RepairReason::kBadTag), 200u);
+  Send("a:1|c|#x:2,bad");
+  EXPECT_EQ(Series(), 2u) << "there is room for series";
 }
 
 TEST_F(ShardTest, PastTheKeyMemoryOnlyNewKeysAreRefused) {
@@ -455,7 +438,8 @@ TEST_F(ShardTest, TimesOfBatchesDiffer) {
 
 // Every sample is applied or dropped under one reason, whatever comes.
 TEST_F(ShardTest, NothingIsUnaccountedFor) {
-  Create({.max_series = 2000, .max_key_bytes = 1 << 18}, 50);
+  limits_of_series_ = {.series = 2000, .family_series = 100};
+  Create({.max_keys = 3000, .max_key_bytes = 1 << 19}, 50);
   std::mt19937 random(6);
   static constexpr std::string_view kPieces[] = {
       "a",  "b.c", ":",   ":1",    ":2.5", "|c",    "|g",   "|ms", "|s", "|h",     "|",
@@ -478,6 +462,27 @@ TEST_F(ShardTest, NothingIsUnaccountedFor) {
   }
   EXPECT_GT(Applied(), 40'000u);
   EXPECT_GT(DroppedInAll(), 40'000u);
+}
+
+TEST_F(ShardTest, ASenderPastItsBudgetFoldsAndOthersDoNot) {
+  limits_of_series_ = {.series = 1000, .sender_series = 3};
+  Create();
+  const Source greedy = {.sender = 5};
+  const Source modest = {.sender = 6};
+  for (int i = 0; i < 10; ++i) Send("f:1|c|#i:" + std::to_string(i), greedy);
+  EXPECT_EQ(shard_->sender_counts(5).series.Get(), 3u);
+  EXPECT_EQ(shard_->sender_counts(5).folded.Get(), 7u);
+  EXPECT_EQ(ledger().folded.Get(), 7u);
+  Send("f:1|c|#i:9\nf:1|c|#i:10\ng:1|c", modest);
+  EXPECT_EQ(shard_->sender_counts(6).series.Get(), 2u) << "a key that is folded stays so for now";
+  for (int i = 20; i < 30; ++i) Send("f:1|c|#i:" + std::to_string(i));
+  EXPECT_EQ(ledger().folded.Get(), 8u) << "the unknown have no bound of their own";
+
+  shard_->ForgetSender(5);
+  EXPECT_EQ(shard_->sender_counts(5).series.Get(), 0u);
+  Send("h:1|c", greedy);
+  EXPECT_EQ(shard_->sender_counts(5).series.Get(), 1u);
+  ExpectBalanced();
 }
 
 // The groups of the pipeline hold samples of many senders at a time.

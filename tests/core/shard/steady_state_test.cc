@@ -73,7 +73,8 @@ std::vector<std::string> MakeDatagrams() {
 TEST(SteadyStateTest, NothingIsAllocated) {
   const std::unique_ptr<RuleBook> rules = RuleBook::Create({}).value();
   FamilyTypes families(1 << 17, 3);
-  auto shard = Shard::Create({.hash_seed = 3}, rules.get(), &families).value();
+  SeriesBudget budget({}, 3);
+  auto shard = Shard::Create({.hash_seed = 3}, rules.get(), &families, &budget).value();
   std::vector<std::string> datagrams = MakeDatagrams();
   int64_t now_ns = int64_t{3'600'000'000'000};
   const auto send_all = [&] {

@@ -1,0 +1,224 @@
+#include "core/shard/series_budget.h"
+
+#include <sys/mman.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <new>
+
+namespace tallyd {
+namespace {
+
+// Takes `amount` of what is left below `limit`; false, and nothing taken, if it is not there.
+template <class Number, class Amount>
+bool Take(std::atomic<Number>* taken, Amount amount, Number limit) {
+  const auto wanted = static_cast<Number>(amount);
+  Number now = taken->load(std::memory_order_relaxed);
+  do {
+    if (now > limit || wanted > limit - now) return false;
+  } while (!taken->compare_exchange_weak(now, now + wanted, std::memory_order_relaxed));
+  return true;
+}
+
+template <class Number, class Amount>
+void GiveBack(std::atomic<Number>* taken, Amount amount) {
+  taken->fetch_sub(static_cast<Number>(amount), std::memory_order_relaxed);
+}
+
+}  // namespace
+
+// Twice the places that are needed: a bucket that is full sends its next series to a larger
+// segment.
+size_t SeriesRoll::SegmentsFor(uint64_t max_series) {
+  size_t segments = 1;
+  uint64_t places = kFirstBuckets * kBucket;
+  while (places < 2 * max_series && segments < kMaxSegments) {
+    places += kFirstBuckets * kBucket << segments;
+    ++segments;
+  }
+  return segments;
+}
+
+uint64_t SeriesRoll::MemoryBytes(uint64_t max_series) {
+  return ((uint64_t{1} << SegmentsFor(max_series)) - 1) * kFirstBuckets * kBucket * sizeof(Word);
+}
+
+SeriesRoll::SeriesRoll(uint64_t max_series) : segments_(SegmentsFor(max_series)) {
+  void* const pages = mmap(nullptr, MemoryBytes(max_series), PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (pages == MAP_FAILED) throw std::bad_alloc();
+  words_ = static_cast<Word*>(pages);
+}
+
+SeriesRoll::~SeriesRoll() {
+  munmap(words_, ((size_t{1} << segments_) - 1) * kFirstBuckets * kBucket * sizeof(Word));
+}
+
+SeriesRoll::Word* SeriesRoll::BucketOf(size_t segment, uint64_t hash) const {
+  const size_t first = ((size_t{1} << segment) - 1) * kFirstBuckets;
+  // The low bits are not part of the tag: the bucket is picked by them and by some that are.
+  const size_t bucket = (hash * 0x9e3779b97f4a7c15u >> 32) & ((kFirstBuckets << segment) - 1);
+  return words_ + (first + bucket) * kBucket;
+}
+
+void SeriesRoll::PrefetchBuckets(size_t segments, uint64_t hash) const {
+  for (size_t segment = 0; segment < segments; ++segment) {
+    __builtin_prefetch(BucketOf(segment, hash));
+  }
+}
+
+SeriesRoll::Word* SeriesRoll::Find(uint64_t hash, uint64_t* word) const {
+  const size_t segments = in_use_.load(std::memory_order_seq_cst);
+  PrefetchBuckets(segments, hash);
+  for (size_t segment = 0; segment < segments; ++segment) {
+    Word* const bucket = BucketOf(segment, hash);
+    for (size_t i = 0; i < kBucket; ++i) {
+      *word = bucket[i].load(std::memory_order_seq_cst);
+      if (TagOf(*word) == TagOf(hash) && (*word & kSlotsMask) != 0) return &bucket[i];
+    }
+  }
+  return nullptr;
+}
+
+bool SeriesRoll::AddToKnown(uint64_t hash) {
+  uint64_t word = 0;
+  while (Word* const found = Find(hash, &word)) {
+    if ((word & kSlotsMask) == kSlotsMask) return false;
+    if (found->compare_exchange_strong(word, word + 1, std::memory_order_relaxed)) return true;
+  }
+  return false;
+}
+
+// Before anything is put there, so that whoever looks afterwards looks there too.
+void SeriesRoll::UseSegment(size_t segment) {
+  size_t in_use = in_use_.load(std::memory_order_relaxed);
+  while (in_use <= segment &&
+         !in_use_.compare_exchange_weak(in_use, segment + 1, std::memory_order_seq_cst)) {
+  }
+}
+
+SeriesRoll::Word* SeriesRoll::Put(uint64_t hash) {
+  for (size_t segment = 0; segment < segments_; ++segment) {
+    Word* const bucket = BucketOf(segment, hash);
+    for (size_t i = 0; i < kBucket; ++i) {
+      uint64_t word = bucket[i].load(std::memory_order_relaxed);
+      if ((word & kSlotsMask) != 0) continue;
+      UseSegment(segment);
+      if (bucket[i].compare_exchange_strong(word, TagOf(hash) | 1, std::memory_order_seq_cst)) {
+        return &bucket[i];
+      }
+    }
+  }
+  return nullptr;
+}
+
+SeriesRoll::Entered SeriesRoll::Enter(uint64_t hash) {
+  while (true) {
+    Word* const mine = Put(hash);
+    if (mine == nullptr) return Entered::kNoPlace;
+    uint64_t word = 0;
+    if (Find(hash, &word) == mine) return Entered::kNew;
+    // Others may have added to it; what I have put there is one.
+    mine->fetch_sub(1, std::memory_order_relaxed);
+    if (AddToKnown(hash)) return Entered::kKnown;
+  }
+}
+
+bool SeriesRoll::Remove(uint64_t hash) {
+  uint64_t word = 0;
+  while (Word* const found = Find(hash, &word)) {
+    if (found->compare_exchange_strong(word, word - 1, std::memory_order_relaxed)) {
+      return (word & kSlotsMask) == 1;
+    }
+  }
+  return false;
+}
+
+SeriesBudget::SeriesBudget(Limits limits, uint64_t seed)
+    : limits_(limits), seed_(seed), roll_(MostSeries(limits.series)) {}
+
+uint64_t SeriesBudget::HashOf(std::string_view name, std::string_view labels) const {
+  const uint64_t hash = XXH3_64bits_withSeed(name.data(), name.size(), seed_);
+  return (hash ^ XXH3_64bits_withSeed(labels.data(), labels.size(), ~seed_)) * 0x9e3779b97f4a7c15u;
+}
+
+uint64_t SeriesBudget::SeriesLimit(Purpose purpose) const {
+  switch (purpose) {
+    case Purpose::kOrdinary:
+      return limits_.series;
+    case Purpose::kOverflow:
+      return limits_.series + limits_.series / 4;
+    case Purpose::kLastResort:
+      return MostSeries(limits_.series);
+  }
+  return 0;
+}
+
+uint32_t SeriesBudget::FamilyLimit(const Charge& charge, Purpose purpose) const {
+  const uint32_t limit = charge.family_limit != 0
+                             ? std::min(charge.family_limit, limits_.family_series)
+                             : limits_.family_series;
+  switch (purpose) {
+    case Purpose::kOrdinary:
+      return limit;
+    case Purpose::kOverflow:
+      return limit + kFamilyOverflow;
+    case Purpose::kLastResort:
+      return limit + kFamilyLastResort;
+  }
+  return 0;
+}
+
+SeriesBudget::Answer SeriesBudget::ChargeNew(const Charge& charge, Purpose purpose) {
+  const bool is_ordinary = purpose == Purpose::kOrdinary;
+  if (!Take(&series_, 1, SeriesLimit(purpose))) return Answer::kSeries;
+  // A few overflow series shall not fail for their labels' sake: they are bounded by number.
+  const uint64_t most_bytes = is_ordinary ? limits_.label_bytes : UINT64_MAX;
+  if (!Take(&label_bytes_, charge.label_bytes, most_bytes)) {
+    GiveBack(&series_, 1);
+    return Answer::kLabelBytes;
+  }
+  if (charge.family != nullptr) {
+    if (!Take(&charge.family->series, 1, FamilyLimit(charge, purpose))) {
+      GiveBack(&label_bytes_, charge.label_bytes);
+      GiveBack(&series_, 1);
+      return Answer::kFamily;
+    }
+  }
+  const SeriesRoll::Entered entered = roll_.Enter(charge.hash);
+  if (entered == SeriesRoll::Entered::kNew) return Answer::kGranted;
+  if (charge.family != nullptr) GiveBack(&charge.family->series, 1);
+  GiveBack(&label_bytes_, charge.label_bytes);
+  GiveBack(&series_, 1);
+  return entered == SeriesRoll::Entered::kKnown ? Answer::kGranted : Answer::kSeries;
+}
+
+// The last room may have been taken by another shard for this very series, which it then enters at
+// once. One that is taken off its core in between is not waited for: it costs a folded key.
+bool SeriesBudget::IsKnownAfterAll(uint64_t hash) {
+  constexpr int kMaxLooks = 200;
+  for (int i = 0; i < kMaxLooks && charging_.load(std::memory_order_seq_cst) != 0; ++i) {
+    __builtin_ia32_pause();
+  }
+  return roll_.AddToKnown(hash);
+}
+
+SeriesBudget::Answer SeriesBudget::Admit(const Charge& charge, Purpose purpose) {
+  if (roll_.AddToKnown(charge.hash)) return Answer::kGranted;
+  charging_.fetch_add(1, std::memory_order_seq_cst);
+  const Answer answer = ChargeNew(charge, purpose);
+  charging_.fetch_sub(1, std::memory_order_seq_cst);
+  if (answer == Answer::kGranted || IsKnownAfterAll(charge.hash)) return Answer::kGranted;
+  CountRefusal(answer);
+  return answer;
+}
+
+void SeriesBudget::Release(const Charge& charge) {
+  if (!roll_.Remove(charge.hash)) return;
+  if (charge.family != nullptr) GiveBack(&charge.family->series, 1);
+  GiveBack(&label_bytes_, charge.label_bytes);
+  GiveBack(&series_, 1);
+  releases_.fetch_add(1, std::memory_order_relaxed);
+}
+
+}  // namespace tallyd
