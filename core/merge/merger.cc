@@ -281,7 +281,8 @@ class Merger::Impl {
     const Family& family = table_.family_of(series);
     return {.hash = HashOf(series),
             .label_bytes = table_.record(series).labels_size,
-            .family = families_->NotesOf(family.name)};
+            .family = families_->NotesOf(family.name),
+            .holder = SeriesRoll::Holder::kCatalog};
   }
 
   // Whether a cell as `spec_` says may be shown in its family. One that newer rules made otherwise
@@ -310,6 +311,7 @@ class Merger::Impl {
   void BeginFamily(SeriesId first, uint32_t sequence) {
     Family& family = table_.family(table_.record(first).family);
     family.sequence = sequence;
+    family.non_negative = spec_.non_negative;
     family.help = InternHelp(IsOverflowFamily(family.name) ? HelpOfOverflowFamily(family.name)
                                                            : Rules::HelpOf(spec_.rule));
     const HistogramLayout& layout = book_->layout(family.layout);
@@ -535,7 +537,7 @@ class Merger::Impl {
       case SeriesKind::kCounter:
         return RenderCounter(encoder, family, labels, series, record, out);
       case SeriesKind::kGauge:
-        return encoder.Gauge(family, labels, cells_.Gauge(series), out);
+        return encoder.Gauge(family, labels, GaugeOf(series), out);
       case SeriesKind::kSet:
         return encoder.Gauge(family, labels, cells_.SetSize(series, merged_at_ns_), out);
       case SeriesKind::kHistogram:
@@ -550,6 +552,12 @@ class Merger::Impl {
     CounterValue value = cells_.Counter(series);
     value.created_s = record.created_s;
     encoder.Counter(family, labels, value, out);
+  }
+
+  // Where a non-negative gauge is made of several cells, none of them stops at 0.
+  double GaugeOf(SeriesId series) const {
+    const double value = cells_.Gauge(series);
+    return table_.family_of(series).non_negative && value < 0 ? 0 : value;
   }
 
   // One whose native form cannot be had is left out this once: to a scraper a gap is less than a

@@ -33,14 +33,15 @@ struct CellRef {
 struct Family {
   std::string name;
   SeriesKind kind = SeriesKind::kCounter;
-  uint16_t layout = 0;       // of observers
-  uint32_t sequence = 0;     // of the rules that made kind and layout
-  uint32_t help = 0;         // the merger knows the text
-  uint32_t lines = 1;        // that a series takes in the text formats
-  uint32_t size = 0;         // series; 0: the place is free
-  uint64_t changes = 0;      // of its series, seen by merges
-  SeriesId first = kNoId;    // the one that the family's header goes before
-  PageId last_page = kNoId;  // the page of its last series
+  uint16_t layout = 0;        // of observers
+  uint32_t sequence = 0;      // of the rules that made kind and layout
+  uint32_t help = 0;          // the merger knows the text
+  uint32_t lines = 1;         // that a series takes in the text formats
+  bool non_negative = false;  // a gauge that is shown as 0 at least
+  uint32_t size = 0;          // series; 0: the place is free
+  uint64_t changes = 0;       // of its series, seen by merges
+  SeriesId first = kNoId;     // the one that the family's header goes before
+  PageId last_page = kNoId;   // the page of its last series
 };
 
 // 32 bytes: there may be millions. Most series have one cell, which is kept here.

@@ -154,10 +154,20 @@ bool BatchPipeline::ApplyCounter(const Pending& pending) {
   return true;
 }
 
+// A declared non-negative gauge stops at 0.
+double BatchPipeline::ChangeOf(const Pending& pending, double value) {
+  const double change = pending.value;
+  if (!pending.entry.noted || !(value + change < 0) || !slots_->StopsAtZero(pending.entry)) {
+    return change;
+  }
+  ++counts_.repaired[static_cast<size_t>(RepairReason::kGaugeUnderflow)];
+  return -value;
+}
+
 void BatchPipeline::ApplyGauge(const Pending& pending) {
   GaugeCell cell(pending.cell);
   if (pending.is_change) {
-    cell.Change(pending.value, now_ns_, merge_seen_ns_);
+    cell.Change(ChangeOf(pending, cell.value()), now_ns_, merge_seen_ns_);
   } else {
     cell.Set(pending.value, now_ns_);
   }

@@ -117,6 +117,7 @@ class BatchPipeline {
   template <class Apply>
   void ApplyEach(Action action, Apply&& apply);
   bool ApplyCounter(const Pending& pending);
+  double ChangeOf(const Pending& pending, double value);
   void ApplyGauge(const Pending& pending);
   void ApplyObservation(const Pending& pending, double value);
   void NoteTime(const Pending& pending);

@@ -74,17 +74,18 @@ SeriesRoll::Word* SeriesRoll::Find(uint64_t hash, uint64_t* word) const {
     Word* const bucket = BucketOf(segment, hash);
     for (size_t i = 0; i < kBucket; ++i) {
       *word = bucket[i].load(std::memory_order_seq_cst);
-      if (TagOf(*word) == TagOf(hash) && (*word & kSlotsMask) != 0) return &bucket[i];
+      if (TagOf(*word) == TagOf(hash) && (*word & kHoldersMask) != 0) return &bucket[i];
     }
   }
   return nullptr;
 }
 
-bool SeriesRoll::AddToKnown(uint64_t hash) {
+bool SeriesRoll::AddToKnown(uint64_t hash, Holder holder) {
+  const auto one = static_cast<uint64_t>(holder);
   uint64_t word = 0;
   while (Word* const found = Find(hash, &word)) {
     if ((word & kSlotsMask) == kSlotsMask) return false;
-    if (found->compare_exchange_strong(word, word + 1, std::memory_order_relaxed)) return true;
+    if (found->compare_exchange_strong(word, word + one, std::memory_order_relaxed)) return true;
   }
   return false;
 }
@@ -97,14 +98,15 @@ void SeriesRoll::UseSegment(size_t segment) {
   }
 }
 
-SeriesRoll::Word* SeriesRoll::Put(uint64_t hash) {
+SeriesRoll::Word* SeriesRoll::Put(uint64_t hash, Holder holder) {
+  const uint64_t put = TagOf(hash) | static_cast<uint64_t>(holder);
   for (size_t segment = 0; segment < segments_; ++segment) {
     Word* const bucket = BucketOf(segment, hash);
     for (size_t i = 0; i < kBucket; ++i) {
       uint64_t word = bucket[i].load(std::memory_order_relaxed);
-      if ((word & kSlotsMask) != 0) continue;
+      if ((word & kHoldersMask) != 0) continue;
       UseSegment(segment);
-      if (bucket[i].compare_exchange_strong(word, TagOf(hash) | 1, std::memory_order_seq_cst)) {
+      if (bucket[i].compare_exchange_strong(word, put, std::memory_order_seq_cst)) {
         return &bucket[i];
       }
     }
@@ -112,23 +114,29 @@ SeriesRoll::Word* SeriesRoll::Put(uint64_t hash) {
   return nullptr;
 }
 
-SeriesRoll::Entered SeriesRoll::Enter(uint64_t hash) {
+SeriesRoll::Entered SeriesRoll::Enter(uint64_t hash, Holder holder) {
   while (true) {
-    Word* const mine = Put(hash);
+    Word* const mine = Put(hash, holder);
     if (mine == nullptr) return Entered::kNoPlace;
     uint64_t word = 0;
     if (Find(hash, &word) == mine) return Entered::kNew;
     // Others may have added to it; what I have put there is one.
-    mine->fetch_sub(1, std::memory_order_relaxed);
-    if (AddToKnown(hash)) return Entered::kKnown;
+    mine->fetch_sub(static_cast<uint64_t>(holder), std::memory_order_relaxed);
+    if (AddToKnown(hash, holder)) return Entered::kKnown;
   }
 }
 
-bool SeriesRoll::Remove(uint64_t hash) {
+bool SeriesRoll::IsShared(uint64_t hash) const {
+  uint64_t word = 0;
+  return Find(hash, &word) != nullptr && (word & kSlotsMask) > 1;
+}
+
+bool SeriesRoll::Remove(uint64_t hash, Holder holder) {
+  const auto one = static_cast<uint64_t>(holder);
   uint64_t word = 0;
   while (Word* const found = Find(hash, &word)) {
-    if (found->compare_exchange_strong(word, word - 1, std::memory_order_relaxed)) {
-      return (word & kSlotsMask) == 1;
+    if (found->compare_exchange_strong(word, word - one, std::memory_order_relaxed)) {
+      return (word & kHoldersMask) == one;
     }
   }
   return false;
@@ -185,7 +193,7 @@ SeriesBudget::Answer SeriesBudget::ChargeNew(const Charge& charge, Purpose purpo
       return Answer::kFamily;
     }
   }
-  const SeriesRoll::Entered entered = roll_.Enter(charge.hash);
+  const SeriesRoll::Entered entered = roll_.Enter(charge.hash, charge.holder);
   if (entered == SeriesRoll::Entered::kNew) return Answer::kGranted;
   if (charge.family != nullptr) GiveBack(&charge.family->series, 1);
   GiveBack(&label_bytes_, charge.label_bytes);
@@ -195,26 +203,26 @@ SeriesBudget::Answer SeriesBudget::ChargeNew(const Charge& charge, Purpose purpo
 
 // The last room may have been taken by another shard for this very series, which it then enters at
 // once. One that is taken off its core in between is not waited for: it costs a folded key.
-bool SeriesBudget::IsKnownAfterAll(uint64_t hash) {
+bool SeriesBudget::IsKnownAfterAll(const Charge& charge) {
   constexpr int kMaxLooks = 200;
   for (int i = 0; i < kMaxLooks && charging_.load(std::memory_order_seq_cst) != 0; ++i) {
     __builtin_ia32_pause();
   }
-  return roll_.AddToKnown(hash);
+  return roll_.AddToKnown(charge.hash, charge.holder);
 }
 
 SeriesBudget::Answer SeriesBudget::Admit(const Charge& charge, Purpose purpose) {
-  if (roll_.AddToKnown(charge.hash)) return Answer::kGranted;
+  if (roll_.AddToKnown(charge.hash, charge.holder)) return Answer::kGranted;
   charging_.fetch_add(1, std::memory_order_seq_cst);
   const Answer answer = ChargeNew(charge, purpose);
   charging_.fetch_sub(1, std::memory_order_seq_cst);
-  if (answer == Answer::kGranted || IsKnownAfterAll(charge.hash)) return Answer::kGranted;
+  if (answer == Answer::kGranted || IsKnownAfterAll(charge)) return Answer::kGranted;
   CountRefusal(answer);
   return answer;
 }
 
 void SeriesBudget::Release(const Charge& charge) {
-  if (!roll_.Remove(charge.hash)) return;
+  if (!roll_.Remove(charge.hash, charge.holder)) return;
   if (charge.family != nullptr) GiveBack(&charge.family->series, 1);
   GiveBack(&label_bytes_, charge.label_bytes);
   GiveBack(&series_, 1);

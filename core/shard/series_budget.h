@@ -20,11 +20,11 @@ namespace tallyd {
 // Which series are admitted, by a 64-bit hash of their identity, and how many slots each has. Of a
 // million series, the chance that a new one is taken for another is below 10^-8 each.
 //
-// Invariant: a word is the tag of a series and the number of its slots; with no slots it is free
-// for any tag. A series that two shards meet in the same instant may stand twice for a moment:
-// whoever enters one looks for another afterwards, and of two the first in the order of the search
-// stays. So entering and that look are sequentially consistent: of two who do both, one sees the
-// other. Thread-safe, and free of locks.
+// Invariant: a word is the tag of a series and its holders; with none it is free for any tag. A
+// series that two shards meet in the same instant may stand twice for a moment: whoever enters one
+// looks for another afterwards, and of two the first in the order of the search stays. So entering
+// and that look are sequentially consistent: of two who do both, one sees the other. Thread-safe,
+// and free of locks.
 class SeriesRoll {
  public:
   explicit SeriesRoll(uint64_t max_series);
@@ -32,13 +32,18 @@ class SeriesRoll {
   SeriesRoll(const SeriesRoll&) = delete;
   SeriesRoll& operator=(const SeriesRoll&) = delete;
 
-  // Any thread. Another slot of a series; false if the series is not on the roll.
-  bool AddToKnown(uint64_t hash);
-  // Any thread. A first slot; or another one, if the series was entered meanwhile.
+  // Who has a series: one of a number of slots, or the catalog that declares it.
+  enum class Holder : uint16_t { kSlot = 1, kCatalog = 0x800 };
+
+  // Any thread. Another holder of a series; false if the series is not on the roll.
+  bool AddToKnown(uint64_t hash, Holder holder = Holder::kSlot);
+  // Any thread. A first holder; or another one, if the series was entered meanwhile.
   enum class Entered : uint8_t { kNew, kKnown, kNoPlace };
-  Entered Enter(uint64_t hash);
-  // Any thread. One slot less; true if it was the last.
-  bool Remove(uint64_t hash);
+  Entered Enter(uint64_t hash, Holder holder = Holder::kSlot);
+  // Any thread. Whether it has several slots.
+  bool IsShared(uint64_t hash) const;
+  // Any thread. One holder less; true if it was the last.
+  bool Remove(uint64_t hash, Holder holder = Holder::kSlot);
 
   static uint64_t MemoryBytes(uint64_t max_series);
 
@@ -47,14 +52,15 @@ class SeriesRoll {
   static constexpr size_t kFirstBuckets = 512;
   static constexpr size_t kBucket = 8;  // words, a cache line
   static constexpr size_t kMaxSegments = 24;
-  static constexpr uint64_t kSlotsMask = 0xfff;
+  static constexpr uint64_t kHoldersMask = 0xfff;
+  static constexpr uint64_t kSlotsMask = 0x7ff;
 
   using Word = std::atomic<uint64_t>;
   static size_t SegmentsFor(uint64_t max_series);
-  static uint64_t TagOf(uint64_t hash) { return hash & ~kSlotsMask; }
+  static uint64_t TagOf(uint64_t hash) { return hash & ~kHoldersMask; }
   Word* BucketOf(size_t segment, uint64_t hash) const;
   Word* Find(uint64_t hash, uint64_t* word) const;
-  Word* Put(uint64_t hash);
+  Word* Put(uint64_t hash, Holder holder);
   void UseSegment(size_t segment);
   void PrefetchBuckets(size_t segments, uint64_t hash) const;
 
@@ -94,6 +100,7 @@ class SeriesBudget {
     uint32_t label_bytes = 0;
     FamilyTypes::Notes* family = nullptr;  // null: of no family's account
     uint32_t family_limit = 0;             // 0: as for all
+    SeriesRoll::Holder holder = SeriesRoll::Holder::kSlot;
   };
   // Any thread. A slot for a series.
   Answer Admit(const Charge& charge, Purpose purpose = Purpose::kOrdinary);
@@ -101,6 +108,8 @@ class SeriesBudget {
   void Release(const Charge& charge);
 
   uint64_t HashOf(std::string_view name, std::string_view labels) const;
+  // Any thread. Whether several shards have the series.
+  bool IsShared(uint64_t hash) const { return roll_.IsShared(hash); }
   // Any thread. A hint that spares those who ask in vain.
   bool HasRoom() const { return series() < limits_.series; }
   // Any thread. Somebody found no room and did not ask.
@@ -124,7 +133,7 @@ class SeriesBudget {
  private:
   uint64_t SeriesLimit(Purpose purpose) const;
   uint32_t FamilyLimit(const Charge& charge, Purpose purpose) const;
-  bool IsKnownAfterAll(uint64_t hash);
+  bool IsKnownAfterAll(const Charge& charge);
   Answer ChargeNew(const Charge& charge, Purpose purpose);
 
   const Limits limits_;

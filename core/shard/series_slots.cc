@@ -394,14 +394,18 @@ KeyEntry SeriesSlots::Enter(const StoredKey& stored, const SeriesSpec& spec, Act
   if (action != Action::kRefuse) {
     entry.repairs = spec.bad_tags != 0 || spec.bad_name_tags != 0 || spec.overridden_labels != 0;
     entry.folded = spec.folded;
-    entry.noted = entry.repairs || entry.folded;
+    // An overflow gauge stands for many: changes that take it below 0 need not be wrong.
+    const bool stops = spec.non_negative && spec.kind == SeriesKind::kGauge && !spec.folded;
+    entry.noted = entry.repairs || entry.folded || stops;
     entry.scaled = spec.scale != 1;
-  }
-  if (entry.repairs || entry.scaled) {
-    extras_[stored.place] = {.bad_tags = spec.bad_tags,
-                             .bad_name_tags = spec.bad_name_tags,
-                             .overridden_labels = spec.overridden_labels,
-                             .scale = spec.scale};
+    if (entry.repairs || entry.scaled || stops) {
+      extras_[stored.place] = {.bad_tags = spec.bad_tags,
+                               .bad_name_tags = spec.bad_name_tags,
+                               .overridden_labels = spec.overridden_labels,
+                               .non_negative = stops,
+                               .scale = spec.scale,
+                               .identity = stops ? budget_->HashOf(spec.name, spec.labels) : 0};
+    }
   }
   // Scaling makes seconds of milliseconds first.
   if (entry.scaled && action == Action::kObserveMillis) entry.action = Action::kObserve;

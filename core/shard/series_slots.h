@@ -88,13 +88,22 @@ class SeriesSlots {
     uint16_t bad_tags = 0;
     uint16_t bad_name_tags = 0;  // a line
     uint16_t overridden_labels = 0;
+    bool non_negative = false;
     double scale = 1;
+    uint64_t identity = 0;  // SeriesBudget::HashOf, of a non-negative gauge
   };
   // Of an entry that says it has some. Of one that was forgotten since it was read they are gone.
   const Extras& ExtrasOf(const KeyEntry& entry) const {
     static constexpr Extras kNone;
     const auto extras = extras_.find(entry.key);
     return extras == extras_.end() ? kNone : extras->second;
+  }
+
+  // Of a change that takes a gauge from `value` below 0, whether it is to stop there. Where several
+  // shards have the gauge none knows its value, and each takes its changes as they come.
+  bool StopsAtZero(const KeyEntry& entry) const {
+    const Extras& extras = ExtrasOf(entry);
+    return extras.non_negative && !budget_->IsShared(extras.identity);
   }
 
   const HistogramLayout& LayoutOf(CellClass cell_class) const {

@@ -45,6 +45,7 @@ enum class RepairReason : uint8_t {
   kBadSampleRate,    // unreadable rate; the sample counts once
   kUnknownSection,   // a section that says nothing to us, timestamps among them; ignored
   kOverriddenLabel,  // per tag: a later tag of the same label name took its place
+  kGaugeUnderflow,   // a change would have taken a declared non-negative gauge below 0
   kCount
 };
 inline constexpr size_t kRepairReasons = static_cast<size_t>(RepairReason::kCount);
@@ -56,7 +57,7 @@ inline constexpr std::array<std::string_view, kDropReasons> kDropReasonNames = {
     "name_too_long",  "too_many_tags",    "labels_too_long",  "mapping_drop", "undeclared"};
 
 inline constexpr std::array<std::string_view, kRepairReasons> kRepairReasonNames = {
-    "bad_tag", "bad_sample_rate", "unknown_section", "overridden_label"};
+    "bad_tag", "bad_sample_rate", "unknown_section", "overridden_label", "gauge_underflow"};
 
 constexpr std::string_view Name(DropReason reason) {
   return kDropReasonNames[static_cast<size_t>(reason)];

@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "tests/core/merge/shard_feeder.h"
 
@@ -238,6 +241,54 @@ TEST(BudgetTest, DeclaredSeriesAreThereFromTheStartAndStay) {
   EXPECT_EQ(values.at(R"(c_total{op="b"})"), "0");
   EXPECT_FALSE(values.contains("g"));
   EXPECT_EQ(feeder.budget().series(), 2u);
+}
+
+std::shared_ptr<const CatalogIndex> NonNegative(std::string name) {
+  Catalog catalog;
+  catalog.file = "catalog.yaml";
+  catalog.service = "test";
+  DeclaredMetric gauge;
+  gauge.name = std::move(name);
+  gauge.type = DeclaredType::kGauge;
+  gauge.help = "Of things that cannot be fewer than none.";
+  gauge.non_negative = true;
+  catalog.metrics.push_back(gauge);
+  return CatalogIndex::Create({catalog}).value();
+}
+
+uint64_t Underflows(const ShardFeeder& feeder) {
+  return feeder.Repaired(RepairReason::kGaugeUnderflow);
+}
+
+TEST(BudgetTest, ANonNegativeGaugeStopsAtZero) {
+  ShardFeeder feeder({.shards = 2, .catalog = NonNegative("depth")});
+  feeder.merger().Declare(feeder.rules().At(feeder.rules().newest()).DeclaredSeries(), 0);
+  feeder.Send("depth:-1|g\ndepth:+1|g");
+  EXPECT_EQ(feeder.MergeAndParse().at("depth"), "1") << "not what is left of -1 and 1";
+  EXPECT_EQ(Underflows(feeder), 1u);
+  feeder.Send("depth:+2|g\ndepth:-5|g\ndepth:+4|g");
+  EXPECT_EQ(feeder.MergeAndParse().at("depth"), "4");
+  EXPECT_EQ(Underflows(feeder), 2u);
+  feeder.Send("other:-1|g");
+  EXPECT_EQ(feeder.MergeAndParse().at("other"), "-1") << "nothing is declared of it";
+  EXPECT_EQ(Underflows(feeder), 2u);
+  ExpectBalanced(feeder);
+}
+
+// What one shard counts up and another down is no underflow in either.
+TEST(BudgetTest, ANonNegativeGaugeOfSeveralShardsAddsUp) {
+  ShardFeeder feeder({.shards = 2, .catalog = NonNegative("depth")});
+  feeder.merger().Declare(feeder.rules().At(feeder.rules().newest()).DeclaredSeries(), 0);
+  feeder.Send("depth:+1|g", 0);
+  feeder.Send("depth:+1|g", 1);
+  for (int i = 0; i < 10; ++i) {
+    feeder.Send("depth:+3|g", 0);
+    feeder.Send("depth:-3|g", 1);
+  }
+  EXPECT_EQ(feeder.MergeAndParse().at("depth"), "2");
+  EXPECT_EQ(Underflows(feeder), 0u);
+  feeder.Send("depth:-5|g", 1);
+  EXPECT_EQ(feeder.MergeAndParse().at("depth"), "0");
 }
 
 TEST(BudgetTest, ADeclaredGaugeShowsWhatIsObserved) {

@@ -26,12 +26,15 @@ class ShardFeeder {
     int64_t ttl_ms = 0;
     Dialect dialect = Dialect::kStatsd;
     std::shared_ptr<const Mapping> mapping = nullptr;
+    std::shared_ptr<const CatalogIndex> catalog = nullptr;
   };
 
   ShardFeeder() : ShardFeeder(Options{}) {}
   explicit ShardFeeder(Options options)
       : options_(options),
-        rules_(RuleBook::Create({.default_ttl_ms = options.ttl_ms, .mapping = options.mapping})
+        rules_(RuleBook::Create({.default_ttl_ms = options.ttl_ms,
+                                 .mapping = options.mapping,
+                                 .catalog = options.catalog})
                    .value()),
         families_(1 << 18, kSeed),
         budget_(options.limits, kSeed),
