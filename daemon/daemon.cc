@@ -157,6 +157,12 @@ absl::Status Daemon::StartHttp(size_t rule_count) {
   catalog_reporter_ = std::make_unique<CatalogReporter>(&control_, shards_->violations(),
                                                         senders_.get(), &own_metrics_->registry());
   catalog_reporter_->Start();
+  catalog_series_ = std::make_unique<CatalogSeries>(merger_.get(), &own_metrics_->registry());
+  catalog_series_->Use(shards_->rules()->At(shards_->rules()->newest()));
+  // What is declared is there before anybody can ask. The first of these merges may come before the
+  // merger has been told, the second does not.
+  merger_->MergeNow();
+  merger_->MergeNow();
   HttpServer::Options http;
   http.addresses = options_.web;
   http.telemetry_path = options_.telemetry_path;
@@ -315,6 +321,7 @@ absl::Status Daemon::ReloadRules() {
   if (!status.ok()) return status;
   own_metrics_->SetMappingRules(count);
   catalog_reporter_->Forget();
+  catalog_series_->Use(shards_->rules()->At(shards_->rules()->newest()));
   return status;
 }
 

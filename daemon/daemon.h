@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "daemon/admin_server.h"
 #include "daemon/catalog_reporter.h"
+#include "daemon/catalog_series.h"
 #include "daemon/connection_counts.h"
 #include "daemon/exit_code.h"
 #include "daemon/http_server.h"
@@ -81,6 +82,7 @@ class Daemon {
   std::unique_ptr<OwnMetrics> own_metrics_;
   std::unique_ptr<PushedGroups> groups_;
   std::unique_ptr<CatalogReporter> catalog_reporter_;
+  std::unique_ptr<CatalogSeries> catalog_series_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<JobSessions> jobs_;            // null: none
   std::unique_ptr<PushListener> push_;           // null: nobody can push

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import unittest
 
-from harness import BIN, OPENMETRICS, Daemon, Prometheus, needs, run_tallyd, scratch, wait_for
+from harness import OPENMETRICS, TEXT, Daemon, Prometheus, needs, run_tallyd, scratch, wait_for
 
 CATALOG = """
 service: shop
@@ -167,6 +167,7 @@ class ModeTest(CatalogCase):
             self.assertEqual(ledger.received, 8)
             self.assertEqual(ledger.applied, 4)
             self.assertEqual(ledger.reasons, {"undeclared": 2, "type_conflict": 2})
+            self.assertEqual(ledger.folded, 3)
             self.assertTrue(ledger.at_rest())
             self.assertEqual(scrape.value("shop_orders_total", kind="new"), 2)
             self.assertEqual(scrape.value("shop_orders_total", kind="__overflow__"), 3)
@@ -261,6 +262,133 @@ class ReloadTest(CatalogCase):
             self.assertEqual(scrape.value("other_total"), 2)
             self.assertEqual(scrape.value("shop_orders_total", kind="new"), 3)
             self.assertEqual(daemon.ledger().reasons, {"undeclared": 2})
+
+
+class FromTheStartTest(CatalogCase):
+    SERIES = (
+        ("shop_orders_total", {"kind": "new"}),
+        ("shop_orders_total", {"kind": "old"}),
+        ("shop_depth", {}),
+        ("shop_wait_seconds_count", {"op": "read"}),
+        ("shop_wait_seconds_sum", {"op": "write"}),
+        ("shop_wait_seconds_bucket", {"op": "read", "le": "5"}),
+        ("shop_wait_seconds_bucket", {"op": "write", "le": "+Inf"}),
+    )
+
+    def test_declared_series_are_there_before_any_sample(self):
+        with Daemon(self.catalog(CATALOG % "enforce").flag) as daemon:
+            for accept in (TEXT, OPENMETRICS):
+                scrape = daemon.scrape(accept=accept)
+                for name, labels in self.SERIES:
+                    self.assertEqual(scrape.value(name, **labels), 0, (name, labels))
+                self.assertFalse([name for name, _ in scrape.samples if "users" in name],
+                                 "a label that cannot be listed")
+            scrape = self.send(daemon, "orders.new:2|c", "wait:1|ms|#op:read")
+            self.assertEqual(scrape.value("shop_orders_total", kind="new"), 2)
+            self.assertEqual(scrape.value("shop_orders_total", kind="old"), 0)
+            self.assertEqual(scrape.value("shop_wait_seconds_count", op="read"), 1)
+
+    @needs("promtool")
+    def test_promtool_finds_nothing(self):
+        with Daemon(self.catalog(CATALOG % "enforce").flag) as daemon:
+            body = daemon.get("/metrics", accept=TEXT).body
+            done = subprocess.run(["promtool", "check", "metrics"], input=body,
+                                  capture_output=True, timeout=60, check=False)
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""))
+
+    @needs("prometheus")
+    def test_prometheus_stays_up(self):
+        with Daemon(self.catalog(CATALOG % "enforce").flag) as daemon:
+            with Prometheus({"shop": daemon.port("http")}) as prometheus:
+                wait_for("up", lambda: prometheus.value('up{job="shop"}') == 1, 20)
+                wait_for("a series at 0",
+                         lambda: prometheus.value('shop_orders_total{kind="old"}') == 0, 20)
+
+    def test_a_reload_declares_anew(self):
+        file = self.catalog(CATALOG % "enforce")
+        with Daemon(file.flag, "--web.enable-lifecycle") as daemon:
+            file.write(CATALOG.replace("[new, old]", "[new, used]") % "enforce")
+            self.assertEqual(daemon.get("/-/reload", method="POST").status, 200)
+
+            def shown():
+                samples = daemon.scrape().samples
+                return {dict(labels).get("kind") for name, labels in samples
+                        if name == "shop_orders_total"}
+
+            wait_for("the new series", lambda: shown() == {"new", "used"})
+
+
+class ObservedTest(CatalogCase):
+    OBSERVED = """
+service: shop
+mode: enforce
+metrics:
+- name: shop_queue
+  type: gauge
+  help: Entries of a queue.
+  labels: {queue: {values: [file, socket]}}
+  observed:
+  - {file: %(directory)s/depth, interval: 100ms, timeout: 100ms, labels: {queue: file}}
+  - {socket: %(directory)s/queue.sock, query: "depth\\n", interval: 100ms, timeout: 100ms, labels: {queue: socket}}
+"""
+
+    def setUp(self):
+        super().setUp()
+        self.file = self.catalog(self.OBSERVED % {"directory": self.directory})
+        self.depth = pathlib.Path(self.directory) / "depth"
+
+    def failures(self, daemon):
+        return daemon.scrape(path="/-/metrics").by_label("tallyd_observed_failures_total", "reason")
+
+    def values(self, daemon):
+        return {dict(labels)["queue"]: value for (name, labels), value
+                in daemon.scrape().samples.items() if name == "shop_queue"}
+
+    def test_a_file_and_a_socket(self):
+        self.depth.write_text("7 entries\n")
+        asked = []
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+            server.bind(f"{self.directory}/queue.sock")
+            server.listen()
+
+            def serve():
+                while True:
+                    try:
+                        peer, _ = server.accept()
+                    except OSError:
+                        return
+                    with peer:
+                        asked.append(peer.recv(100))
+                        peer.sendall(b"depth 42\n")
+
+            thread = threading.Thread(target=serve)
+            thread.start()
+            try:
+                with Daemon(self.file.flag) as daemon:
+                    wait_for("both", lambda: self.values(daemon) == {"file": 7, "socket": 42})
+                    self.assertEqual(set(asked), {b"depth\n"})
+                    self.depth.write_text("8\n")
+                    wait_for("the next value", lambda: self.values(daemon).get("file") == 8)
+                    daemon.send_udp("shop_queue:1|g|#queue:file")
+                    daemon.settle(received=1)
+                    self.assertEqual(daemon.ledger().reasons, {"type_conflict": 1})
+                    self.assertEqual(self.values(daemon)["file"], 8)
+            finally:
+                server.shutdown(socket.SHUT_RDWR)
+                thread.join()
+
+    def test_a_source_that_fails_shows_nothing_and_is_counted(self):
+        self.depth.write_text("7\n")
+        with Daemon(self.file.flag) as daemon:
+            wait_for("the file", lambda: self.values(daemon) == {"file": 7})
+            self.assertGreater(self.failures(daemon)["cannot_connect"], 0)
+            self.depth.unlink()
+            os.mkfifo(self.depth)
+            wait_for("no old value", lambda: self.values(daemon) == {})
+            wait_for("the count", lambda: self.failures(daemon)["no_regular_file"] > 0)
+            self.depth.unlink()
+            self.depth.write_text("9\n")
+            wait_for("a new value", lambda: self.values(daemon) == {"file": 9})
 
 
 if __name__ == "__main__":
