@@ -6,7 +6,7 @@ import socket
 import subprocess
 import unittest
 
-from harness import SLOWNESS, needs, scratch
+from harness import SLOWNESS, needs, scratch, wait_for
 from services import Emitter, ServiceTest, compile_emitter
 
 OPERATIONS = ("fetch", "ack_orch", "ack_worker", "enqueue", "dequeue_worker")
@@ -106,6 +106,21 @@ class StorageProviderTest(ServiceTest):
             self.assertEqual(self.ask("depth orchestrator\n"), "3\n")
             self.assertEqual(self.ask("depth timer\n"), "2\n")
             self.assertEqual((self.run_folder / "worker_depth").read_text(), "12\n")
+
+    def test_queue_depths_are_read_on_a_timer(self):
+        """The daemon reads them where the provider keeps them; none of this is sent."""
+        def depths(orchestrator, worker, timer):
+            return {("provider_queue_depth", ("queue", queue)): depth for queue, depth in (
+                ("orchestrator", orchestrator), ("worker", worker), ("timer", timer))}
+
+        with self.gram() as daemon, self.provider() as provider:
+            self.tell(provider, "enqueue orchestrator 3", "enqueue worker 7", "enqueue timer 2",
+                      "enqueue worker 5")
+            self.shows(daemon, depths(3, 12, 2))
+            self.tell(provider, "enqueue worker 0")
+            wait_for("the queue to be empty", lambda: daemon.scrape().value(
+                "provider_queue_depth", queue="worker") == 0)
+            self.assertEqual(daemon.ledger().received, 0)
 
     def ask(self, query):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
