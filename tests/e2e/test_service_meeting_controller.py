@@ -105,5 +105,20 @@ class MeetingControllerTest(ServiceTest):
                                     ("mc_actor_mailbox_depth", ("actor_type", "meeting")): 0})
 
 
+class NonNegativeTest(ServiceTest):
+    service = "meeting_controller"
+
+    def test_a_gauge_stops_at_0(self):
+        """One who is taken away twice does not take the next one's place."""
+        with self.daemon() as daemon:
+            daemon.send_udp(*(f"mc.participants.active:{change}|g"
+                              for change in ("+1", "-1", "-1", "+1")))
+            daemon.settle(received=4)
+            self.shows(daemon, {("mc_participants_active",): 1})
+            ledger = daemon.ledger()
+            self.assertEqual(ledger.applied, 4)
+            self.assertEqual(ledger.repaired["gauge_underflow"], 1)
+
+
 if __name__ == "__main__":
     unittest.main()
