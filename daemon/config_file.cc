@@ -3,6 +3,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <cstring>
+#include <set>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -88,6 +89,7 @@ class ConfigReader {
     }
     if (values_.count(name) > 0) return Complain(key, absl::StrCat(name, " is given twice"));
     std::vector<FlagValue>& values = values_[name];
+    if (flag->kind == FlagKind::kRecords) return AddRecords(*flag, value, key, &values);
     if (!flag->repeats()) return AddScalar(*flag, value, key, &values);
     if (!value.IsSequence()) return AddEntry(*flag, value, key, &values);
     for (const auto& entry : value) {
@@ -101,6 +103,65 @@ class ConfigReader {
     if (entry.IsMap() && flag.has_dialect) return AddListener(flag, entry, values);
     if (!entry.IsSequence()) return AddScalar(flag, entry, key, values);
     Complain(entry, absl::StrCat(flag.name, ": not a list of texts"));
+  }
+
+  void AddRecords(const FlagSpec& flag, const YAML::Node& list, const YAML::Node& key,
+                  std::vector<FlagValue>* values) {
+    if (!list.IsSequence())
+      return Complain(list.IsNull() ? key : list, absl::StrCat(flag.name, ": not a list of maps"));
+    size_t number = 0;
+    for (const auto& record : list) {
+      if (problems_.size() >= kMaxProblems) return;
+      if (!record.IsMap()) {
+        Complain(record, absl::StrCat(flag.name, ": not a map"));
+        continue;
+      }
+      const std::vector<std::string> keys = {absl::StrCat(number++)};
+      values->push_back({"", Origin(record, flag.name), keys});
+      AddLeaves(flag.name, record, keys, values);
+    }
+  }
+
+  // Bounded in depth and number, so that it ends in a document that contains itself, too.
+  void AddLeaves(const std::string& name, const YAML::Node& node,
+                 const std::vector<std::string>& keys, std::vector<FlagValue>* values) {
+    constexpr size_t kMaxDepth = 4;
+    constexpr size_t kMaxLeaves = 4096;
+    if (problems_.size() >= kMaxProblems) return;
+    if (keys.size() > kMaxDepth || values->size() > kMaxLeaves) {
+      return Complain(node, absl::StrCat(name, ": nested too deeply, or too much of it"));
+    }
+    if (node.IsScalar()) return AddLeaf(name, node, keys, values);
+    if (!node.IsMap() && !node.IsSequence()) {
+      return Complain(node, absl::StrCat(name, ": has no value"));
+    }
+    std::set<std::string> seen;
+    size_t number = 0;
+    for (const auto& entry : node) {
+      const bool scalar_key = node.IsSequence() || entry.first.IsScalar();
+      if (!scalar_key) return Complain(entry.first, "a key that is no text");
+      const std::string key = node.IsMap() ? entry.first.Scalar() : absl::StrCat(number++);
+      const std::string below = node.IsMap() ? absl::StrCat(name, ".", key) : name;
+      const YAML::Node& value = node.IsMap() ? entry.second : entry;
+      if (!seen.insert(key).second) {
+        Complain(entry.first, absl::StrCat(below, " is given twice"));
+      } else if (value.IsNull()) {
+        Complain(node.IsMap() ? entry.first : value, absl::StrCat(below, ": has no value"));
+      } else {
+        std::vector<std::string> deeper = keys;
+        deeper.push_back(key);
+        AddLeaves(below, value, deeper, values);
+      }
+    }
+  }
+
+  // Of a record's keys, those that end so name files.
+  void AddLeaf(const std::string& name, const YAML::Node& value,
+               const std::vector<std::string>& keys, std::vector<FlagValue>* values) {
+    const bool path = absl::EndsWith(keys.back(), "_file") && keys.size() <= 3;
+    std::string text = value.Scalar();
+    if (path && !text.empty() && text.front() != '/') text.insert(0, folder_);
+    values->push_back({std::move(text), Origin(value, name), keys});
   }
 
   // {address: ":9125", dialect: dogstatsd}

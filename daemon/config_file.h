@@ -22,6 +22,13 @@ inline constexpr size_t kMaxConfigBytes = 1 << 20;
 //     listen-udp: ["127.0.0.1:8125", {address: ":9125", dialect: dogstatsd}]
 //     mapping-config: mapping.yml
 //   series: {limit: 100000}
+//   push:
+//     pushgateway:
+//       - {url: "http://gateway:9091", job: nightly}
+//
+// Records, of which push.pushgateway has a list, are maps of their own; a key of theirs that ends
+// in
+// "_file" names a file.
 //
 // `file` is for messages, and says where the folder is. Errors of the class kInvalidArgument, a
 // line "FILE:LINE: what is wrong" for each.

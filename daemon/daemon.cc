@@ -15,6 +15,7 @@
 #include "daemon/log.h"
 #include "daemon/mapping_file.h"
 #include "daemon/memory_bound.h"
+#include "daemon/own_metrics_text.h"
 
 namespace tallyd {
 namespace {
@@ -69,6 +70,30 @@ Dialect CommonDialect(const Options& options) {
   return Dialect::kDogstatsd;
 }
 
+// A push may show a state that is so old, rather than cause a merge.
+constexpr absl::Duration kPushedSnapshotAge = absl::Milliseconds(100);
+
+// The families of ours that a push takes, with the labels that its group has renamed as those of
+// the senders' series are.
+std::string OwnText(const OwnMetrics& own, const PushSelection& selection) {
+  std::string text;
+  for (prometheus::MetricFamily& family : own.Collect()) {
+    if (!selection.Takes(family.name)) continue;
+    for (prometheus::ClientMetric& metric : family.metric) {
+      const std::vector<prometheus::ClientMetric::Label> before = metric.label;
+      std::vector<std::string_view> names;
+      for (const auto& label : before) names.push_back(label.name);
+      for (auto& label : metric.label) {
+        if (selection.key.Has(label.name)) {
+          label.name = ExportedName(label.name, names, selection.key);
+        }
+      }
+    }
+    AppendFamily(family, TextFormat::kPrometheus004, &text);
+  }
+  return text;
+}
+
 size_t RuleCount(const Rules::Options& rules) {
   return rules.mapping == nullptr ? 0 : rules.mapping->config().rules.size();
 }
@@ -96,6 +121,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options) {
   if (status.ok()) status = daemon->StartPush();
   if (status.ok()) status = daemon->StartAdmin();
   if (!status.ok()) return status;
+  daemon->StartPushes();
   daemon->StartSignals();
   daemon->LogReady();
   return daemon;
@@ -249,6 +275,20 @@ absl::Status Daemon::StartAdmin() {
   return absl::OkStatus();
 }
 
+void Daemon::StartPushes() {
+  if (options_.pushgateways.empty()) return;
+  PushSources sources;
+  sources.render = [this](std::shared_ptr<const PageEncoder> encoder,
+                          PushSources::Rendered rendered) {
+    merger_->RequestOnce(std::move(encoder), kPushedSnapshotAge, std::move(rendered));
+  };
+  sources.own_text = [this](const PushSelection& selection) {
+    return OwnText(*own_metrics_, selection);
+  };
+  pushes_ = std::make_unique<PushThread>(options_.pushgateways, sources);
+  own_metrics_->SetPushStatuses([this] { return pushes_->statuses(); });
+}
+
 // By the rules that are in force now.
 AdminServer::Job Daemon::ExplainJob(const std::string& line_untrusted,
                                     std::optional<Dialect> dialect, bool as_json) const {
@@ -345,6 +385,7 @@ void Daemon::Shutdown() {
 void Daemon::Finish() {
   shards_->Join();
   merger_->MergeNow();
+  if (pushes_) pushes_->Finish(options_.push_exit_timeout);
   http_->Stop();
   if (push_) push_->Stop();
   groups_->Stop();

@@ -21,6 +21,7 @@
 #include "daemon/options.h"
 #include "daemon/own_metrics.h"
 #include "daemon/process_signals.h"
+#include "daemon/push/push_thread.h"
 #include "daemon/push_listener.h"
 #include "daemon/pushed_groups.h"
 #include "daemon/relay.h"
@@ -56,6 +57,7 @@ class Daemon {
   absl::Status StartPush();
   void StartJobs();
   absl::Status StartAdmin();
+  void StartPushes();
   AdminServer::Job ExplainJob(const std::string& line_untrusted, std::optional<Dialect> dialect,
                               bool as_json) const;
   void StartSignals();
@@ -80,6 +82,7 @@ class Daemon {
   std::unique_ptr<Relay> relay_;  // null: none
   std::unique_ptr<MergeThread> merger_;
   std::unique_ptr<OwnMetrics> own_metrics_;
+  std::unique_ptr<PushThread> pushes_;  // null: none
   std::unique_ptr<PushedGroups> groups_;
   std::unique_ptr<CatalogReporter> catalog_reporter_;
   std::unique_ptr<CatalogSeries> catalog_series_;

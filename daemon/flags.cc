@@ -25,6 +25,8 @@ const char* GroupTitle(Group group) {
       return "Limits";
     case Group::kRelay:
       return "Relay";
+    case Group::kPush:
+      return "Pushing";
     case Group::kWeb:
       return "Web";
     case Group::kPushed:
@@ -107,6 +109,27 @@ std::vector<FlagSpec> MakeFlags() {
       {"statsd.relay.packet-length", Kind::kText, Group::kRelay, "BYTES",
        "largest packet to the relay's address; longer lines are counted and not sent. Default "
        "1400"},
+
+      {"push.pushgateway-url", Kind::kText, Group::kPush, "URL",
+       "push the state to this Pushgateway, with the defaults that follow; for more than that, "
+       "list "
+       "targets under push.pushgateway in the configuration file"},
+      {"push.pushgateway", Kind::kRecords, Group::kPush, "", ""},
+      {"push.job", Kind::kText, Group::kPush, "NAME",
+       "job of the group pushed to, where a target does not say it. Default tallyd"},
+      {"push.instance", Kind::kText, Group::kPush, "NAME",
+       "instance of the group pushed to, where a target does not say it; empty: the host's name"},
+      {"push.interval", Kind::kText, Group::kPush, "DURATION",
+       "time from one push to the next, where a target does not say it. Default 15s"},
+      {"push.on-exit", Kind::kText, Group::kPush, "keep|delete",
+       "what becomes of the group when tallyd ends, where a target does not say it. Default keep"},
+      {"push.max-series", Kind::kText, Group::kPush, "N",
+       "most series of a push, where a target does not say it; the rest is left out and counted. "
+       "0: as many as --series.limit, which then must be at most 100000. Default 0"},
+      {"push.own-metrics", Kind::kBool, Group::kPush, "",
+       "push tallyd's own metrics too, where a target does not say it. Default off"},
+      {"push.exit-timeout", Kind::kText, Group::kPush, "DURATION",
+       "what the last pushes may take when tallyd ends. Default 5s"},
 
       {"web.listen-address", Kind::kAddresses, Group::kWeb, "ADDRESS",
        "HTTP address for scrapes, repeatable; empty: off. Default 127.0.0.1:9102"},
@@ -255,6 +278,7 @@ std::unique_ptr<CLI::App> MakeParser(BoundFlags* bound) {
   app->set_help_flag();  // ours is an ordinary flag, so that parsing has no side effects
   app->allow_extras();   // so that unknown ones are refused in our words
   for (const FlagSpec& flag : AllFlags()) {
+    if (flag.kind == Kind::kRecords) continue;
     BindFlag(app.get(), flag, &(*bound)[flag.name])->group(GroupTitle(flag.group));
   }
   app->footer(
@@ -283,9 +307,15 @@ absl::Status RefuseUnknown(const std::string& argument) {
     return UsageError(absl::StrCat("\"", argument, "\" is no flag; all arguments begin with --"));
   }
   const std::string name = argument.substr(0, argument.find('='));
-  std::vector<std::string> known;
-  for (const FlagSpec& flag : AllFlags()) known.push_back(flag.name);
   const std::string bare = name.substr(std::min(name.size(), name.find_first_not_of('-')));
+  std::vector<std::string> known;
+  for (const FlagSpec& flag : AllFlags()) {
+    if (flag.kind != Kind::kRecords) {
+      known.push_back(flag.name);
+    } else if (bare == flag.name) {
+      return UsageError(absl::StrCat(name, ": only the configuration file can say this"));
+    }
+  }
   return UsageError(absl::StrCat("unknown flag ", name, DidYouMean(bare, known, "--"),
                                  " (tallyd --help lists the flags)"));
 }
@@ -335,6 +365,7 @@ absl::StatusOr<FlagValues> ReadCommandLine(const std::vector<std::string>& argum
 
   FlagValues values;
   for (const FlagSpec& flag : AllFlags()) {
+    if (flag.kind == Kind::kRecords) continue;
     if (app->count(absl::StrCat("--", flag.name)) == 0) continue;
     absl::StatusOr<std::vector<FlagValue>> given = ValuesOf(flag, bound[flag.name]);
     if (!given.ok()) return given.status();

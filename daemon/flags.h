@@ -20,6 +20,7 @@ enum class FlagKind {
   kBool,       // switched off by --no-
   kAddresses,  // repeatable; host:port
   kPaths,      // repeatable; relative as kPath
+  kRecords,    // a list of maps, in the configuration file alone
 };
 
 enum class FlagGroup {
@@ -27,6 +28,7 @@ enum class FlagGroup {
   kTags,
   kLimits,
   kRelay,
+  kPush,
   kWeb,
   kPushed,
   kAggregation,
@@ -57,6 +59,9 @@ const FlagSpec* FindFlag(std::string_view name);
 struct FlagValue {
   std::string text;  // "true" or "false" of kBool
   std::string origin;
+  // Of kRecords, whose values are the leaves of the list: the number of the record and the keys
+  // that lead to the leaf. Each record begins with a value that has only its number, and no text.
+  std::vector<std::string> keys = {};
 };
 
 // By name. A flag that was not given is not in it. One value, or any number if it repeats; none

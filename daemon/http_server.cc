@@ -327,7 +327,8 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
                                    .totals = own_metrics_->totals(),
                                    .merging = merge_thread_->status(),
                                    .snapshot_age = own_metrics_->snapshot_age(),
-                                   .series_limit = own_metrics_->series_limit()};
+                                   .series_limit = own_metrics_->series_limit(),
+                                   .pushes = own_metrics_->push_statuses()};
     HttpResponse response;
     response.content_type = "text/html; charset=utf-8";
     response.headers.emplace_back("Content-Security-Policy",

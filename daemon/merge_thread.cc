@@ -75,13 +75,12 @@ class MergeThread::Impl {
   }
 
   void Request(size_t variant, absl::Duration max_age, Done done) {
-    const int64_t oldest =
-        max_age == absl::InfiniteDuration() ? 0 : MonotonicNs() - absl::ToInt64Nanoseconds(max_age);
-    {
-      const std::lock_guard lock(mu_);
-      waiting_.push_back({.variant = variant, .oldest_ns = oldest, .done = std::move(done)});
-    }
-    wake_.notify_one();
+    Enqueue({.variant = variant, .oldest_ns = OldestNs(max_age), .done = std::move(done)});
+  }
+
+  void RequestOnce(std::shared_ptr<const PageEncoder> encoder, absl::Duration max_age, Done done) {
+    Enqueue(
+        {.encoder = std::move(encoder), .oldest_ns = OldestNs(max_age), .done = std::move(done)});
   }
 
   void Ask(Job job) {
@@ -113,10 +112,24 @@ class MergeThread::Impl {
 
  private:
   struct Waiting {
+    std::shared_ptr<const PageEncoder> encoder = nullptr;  // null: the variant's
     size_t variant = 0;
     int64_t oldest_ns = 0;  // the merge must have begun then or later
     Done done;
   };
+
+  static int64_t OldestNs(absl::Duration max_age) {
+    if (max_age == absl::InfiniteDuration()) return 0;
+    return MonotonicNs() - absl::ToInt64Nanoseconds(max_age);
+  }
+
+  void Enqueue(Waiting waiting) {
+    {
+      const std::lock_guard lock(mu_);
+      waiting_.push_back(std::move(waiting));
+    }
+    wake_.notify_one();
+  }
 
   struct Variant {
     std::unique_ptr<PageEncoder> encoder;
@@ -210,6 +223,10 @@ class MergeThread::Impl {
 
   void Serve(std::vector<Waiting>* requests) {
     for (const Waiting& request : *requests) {
+      if (request.encoder != nullptr) {
+        request.done(merger_->RenderOnce(*request.encoder));
+        continue;
+      }
       Variant& variant = variants_[request.variant];
       if (variant.snapshot == nullptr) variant.snapshot = merger_->Render(variant.index);
       variant.has_pages = true;
@@ -273,6 +290,11 @@ void MergeThread::Request(ScrapeFormat format, ContentCoding coding, absl::Durat
 }
 
 void MergeThread::Ask(Job job) { impl_->Ask(std::move(job)); }
+
+void MergeThread::RequestOnce(std::shared_ptr<const PageEncoder> encoder, absl::Duration max_age,
+                              Done done) {
+  impl_->RequestOnce(std::move(encoder), max_age, std::move(done));
+}
 
 void MergeThread::MergeNow() { impl_->MergeNow(); }
 

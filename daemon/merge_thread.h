@@ -12,6 +12,7 @@
 #include "core/expose/negotiate.h"
 #include "core/expose/protobuf.h"
 #include "core/merge/merger.h"
+#include "core/merge/page_encoder.h"
 #include "core/merge/snapshot.h"
 
 namespace tallyd {
@@ -53,6 +54,9 @@ class MergeThread {
   // must be short, and must not wait for this class.
   using Job = std::function<void(Merger*)>;
   void Ask(Job job);
+
+  // Any thread. The same as `encoder` writes it, every page afresh, with nothing kept: for pushes.
+  void RequestOnce(std::shared_ptr<const PageEncoder> encoder, absl::Duration max_age, Done done);
 
   // Any thread but the merger's. Runs a merge now and returns when it is done.
   void MergeNow();

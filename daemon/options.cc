@@ -18,6 +18,7 @@
 #include "daemon/address.h"
 #include "daemon/config_file.h"
 #include "daemon/exit_code.h"
+#include "daemon/push_config.h"
 
 #ifndef TALLYD_VERSION
 #define TALLYD_VERSION "unknown"
@@ -218,6 +219,23 @@ void ReadRelay(FlagReader* flags, Options* options) {
   if (to_nobody) flags->Complain(*flags->Find("statsd.relay.address"), "there is no port 0");
 }
 
+// After the limit on series is read, which is one on what is pushed.
+void ReadPush(const FlagValues& values, FlagReader* flags, Options* options) {
+  PushDefaults defaults;
+  flags->Text("push.job", &defaults.job);
+  flags->Text("push.instance", &defaults.instance);
+  flags->Duration("push.interval", absl::Milliseconds(100), &defaults.interval);
+  flags->Choice<bool>("push.on-exit", {{"keep", false}, {"delete", true}},
+                      &defaults.delete_on_exit);
+  flags->Integer("push.max-series", 0, kMaxPushgatewaySeries, &defaults.max_series);
+  flags->Bool("push.own-metrics", &defaults.own_metrics);
+  flags->Duration("push.exit-timeout", absl::ZeroDuration(), &options->push_exit_timeout);
+  defaults.series_limit = options->series_limit;
+  std::vector<std::string> problems;
+  options->pushgateways = ReadPushgateways(values, defaults, &problems);
+  for (std::string& problem : problems) flags->Complain(std::move(problem));
+}
+
 void ReadWeb(FlagReader* flags, Options* options) {
   flags->Texts("web.listen-address", &options->web);
   flags->CheckAddresses("web.listen-address");
@@ -357,6 +375,7 @@ absl::StatusOr<Options> OptionsFrom(const FlagValues& values) {
   ReadWeb(&flags, &options);
   ReadPushed(&flags, &options);
   ReadAggregation(&flags, &options);
+  ReadPush(values, &flags, &options);
   ReadGeneral(&flags, &options);
   CheckListenerCount(&flags, options);
   const absl::Status status = flags.status();

@@ -21,6 +21,7 @@
 #include "core/wire/sample.h"
 #include "daemon/flags.h"
 #include "daemon/log.h"
+#include "daemon/push/pushgateway_target.h"
 
 namespace tallyd {
 
@@ -60,6 +61,9 @@ struct Options {
 
   std::string relay_address;  // empty: no relay
   size_t relay_packet_bytes = 1'400;
+
+  std::vector<PushgatewayOptions> pushgateways;
+  absl::Duration push_exit_timeout = absl::Seconds(5);
 
   std::vector<std::string> web = {"127.0.0.1:9102"};
   std::string telemetry_path = "/metrics";

@@ -13,6 +13,7 @@
 #include "daemon/log.h"
 #include "daemon/own_metrics_text.h"
 #include "daemon/process_metrics.h"
+#include "daemon/push/push_metrics.h"
 #include "tallyd_revision.h"  // TALLYD_REVISION; generated
 
 #ifndef TALLYD_VERSION
@@ -248,6 +249,17 @@ class RelayMetrics : public prometheus::Collectable {
   const std::atomic<const Relay*>* const relay_;
 };
 
+// How the targets of pushes are doing.
+class PushMetrics : public prometheus::Collectable {
+ public:
+  explicit PushMetrics(const OwnMetrics* own) : own_(own) {}
+
+  std::vector<MetricFamily> Collect() const override { return PushFamilies(own_->push_statuses()); }
+
+ private:
+  const OwnMetrics* const own_;
+};
+
 // What is so now, of the merger, the bounds and the log.
 class StateMetrics : public prometheus::Collectable {
  public:
@@ -338,6 +350,7 @@ OwnMetrics::OwnMetrics(std::vector<const Ledger*> ledgers, std::vector<ListenerI
   collectables_.push_back(std::make_unique<LedgerMetrics>(this));
   collectables_.push_back(std::make_unique<ListenerMetrics>(this, &connection_counts_));
   collectables_.push_back(std::make_unique<RelayMetrics>(&relay_));
+  collectables_.push_back(std::make_unique<PushMetrics>(this));
   collectables_.push_back(std::make_unique<StateMetrics>(this));
   merge_thread_->SetObserver(
       [this](absl::Duration took, const MergeStats& stats) { ObserveMerge(took, stats); });
@@ -438,6 +451,16 @@ void OwnMetrics::SetConnectionCounts(const ConnectionCounts* counts) {
 
 void OwnMetrics::SetSeriesLimit(uint64_t series) {
   series_limit_.store(series, std::memory_order_relaxed);  // a number, on which no data hangs
+}
+
+void OwnMetrics::SetPushStatuses(PushStatuses statuses) {
+  const absl::MutexLock lock(&mu_);
+  push_statuses_ = std::move(statuses);
+}
+
+std::vector<PushStatus> OwnMetrics::push_statuses() const {
+  const absl::MutexLock lock(&mu_);
+  return push_statuses_ ? push_statuses_() : std::vector<PushStatus>();
 }
 
 void OwnMetrics::SetRelay(const Relay* relay) {

@@ -10,6 +10,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "core/wire/reason.h"
 #include "daemon/connection_counts.h"
 #include "daemon/merge_thread.h"
+#include "daemon/push/push_status.h"
 #include "daemon/relay.h"
 
 namespace prometheus {
@@ -88,6 +90,10 @@ class OwnMetrics {
   // Without, there are no families about connections.
   void SetConnectionCounts(const ConnectionCounts* counts);
   void SetSeriesLimit(uint64_t series);
+  // Without, there are no families about pushes. Called by any thread that collects.
+  using PushStatuses = std::function<std::vector<PushStatus>()>;
+  void SetPushStatuses(PushStatuses statuses);
+  std::vector<PushStatus> push_statuses() const;
   // Without, there are no families about a relay, which outlives this.
   void SetRelay(const Relay* relay);
   void SetMappingRules(size_t rules);
@@ -135,6 +141,7 @@ class OwnMetrics {
   std::atomic<uint64_t> series_limit_{0};
 
   mutable absl::Mutex mu_;
+  PushStatuses push_statuses_ ABSL_GUARDED_BY(mu_);
   std::vector<ListenerInfo> listeners_ ABSL_GUARDED_BY(mu_);
 
   prometheus::Registry registry_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
 
 namespace tallyd {
 namespace {
@@ -239,6 +241,32 @@ void AppendReasons(std::string_view title, std::string_view none,
   html->append("</table>\n</section>\n");
 }
 
+void AppendPush(const PushStatus& status, std::string* html) {
+  const uint64_t dropped =
+      std::accumulate(status.dropped.begin(), status.dropped.end(), uint64_t{0});
+  absl::StrAppend(html, "<tr><td><code>", Escape(status.target), "</code></td><td>",
+                  Escape(status.kind), "</td>");
+  const bool never = status.last_success == absl::UnixEpoch();
+  const absl::Duration age = absl::Now() - status.last_success;
+  AppendNumberCell(never ? "never" : absl::StrCat(Time(age), " ago"), never, html);
+  AppendNumberCell(Grouped(status.series), false, html);
+  AppendNumberCell(Grouped(status.requests[0]), false, html);
+  AppendNumberCell(Grouped(status.failures()), !status.last_error.empty(), html);
+  AppendNumberCell(Grouped(dropped), dropped > 0, html);
+  absl::StrAppend(html, "<td>", Escape(status.last_error), "</td></tr>\n");
+}
+
+void AppendPushes(const StatusPageInput& input, std::string* html) {
+  if (input.pushes.empty()) return;
+  html->append(
+      "<h2>Pushes</h2>\n<div class=\"wide\"><table>\n<tr><th>Target</th><th>Kind</th>"
+      "<th class=\"n\">Last success</th><th class=\"n\">Series</th>"
+      "<th class=\"n\">Requests taken</th><th class=\"n\">Failed</th>"
+      "<th class=\"n\">Series left out</th><th>Last error</th></tr>\n");
+  for (const PushStatus& status : input.pushes) AppendPush(status, html);
+  html->append("</table></div>\n");
+}
+
 void AppendLedger(const StatusPageInput& input, std::string* html) {
   html->append("<div class=\"pair\">\n");
   AppendReasons("Samples dropped, by reason", "None so far.", kDropReasonNames,
@@ -265,6 +293,7 @@ std::string RenderStatusPage(const StatusPageInput& input) {
   AppendLinks(input, &html);
   AppendCards(input, &html);
   AppendListeners(input, &html);
+  AppendPushes(input, &html);
   AppendLedger(input, &html);
   AppendLifecycle(input, &html);
   html.append(kFoot);

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "daemon/merge_thread.h"
 #include "daemon/own_metrics.h"
+#include "daemon/push/push_status.h"
 
 namespace tallyd {
 
@@ -21,6 +22,7 @@ struct StatusPageInput {
   MergeThread::Status merging;
   absl::Duration snapshot_age;
   uint64_t series_limit = 0;
+  std::vector<PushStatus> pushes;
 };
 
 // One self-contained HTML document; it refers to nothing outside.

@@ -48,7 +48,7 @@ absl::StatusOr<std::string> ReadBoundedFile(const std::string& path, size_t most
   return std::move(file.text);
 }
 
-absl::StatusOr<std::string> AuthorizationHeader(const Credentials& credentials) {
+absl::StatusOr<std::string> AuthorizationHeader(const PushCredentials& credentials) {
   if (!credentials.bearer_token_file.empty()) {
     const absl::StatusOr<std::string> token = ReadSecret(credentials.bearer_token_file);
     if (!token.ok()) return token.status();

@@ -16,7 +16,7 @@ inline constexpr size_t kMaxSecretBytes = 16 * 1024;
 inline constexpr size_t kMaxCertificateFileBytes = 4 << 20;
 
 // A value. Either a user with a password file, or a token file, or none of it.
-struct Credentials {
+struct PushCredentials {
   std::string username;
   std::string password_file;      // path
   std::string bearer_token_file;  // path
@@ -30,7 +30,7 @@ absl::StatusOr<std::string> ReadBoundedFile(const std::string& path, size_t most
 // each call, so that they may be exchanged under a running daemon. White space at the end of a file
 // is no part of its secret; a control character within it is an error, since it could end the
 // header.
-absl::StatusOr<std::string> AuthorizationHeader(const Credentials& credentials);
+absl::StatusOr<std::string> AuthorizationHeader(const PushCredentials& credentials);
 
 }  // namespace tallyd
 

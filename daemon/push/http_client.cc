@@ -156,7 +156,7 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
         total_timer_(*loop),
         connect_timer_(*loop) {}
 
-  void Send(absl::Duration total_timeout, HttpRequest request, Done done) {
+  void Send(absl::Duration total_timeout, PushRequest request, Done done) {
     assert(!done_);
     request_ = std::move(request);
     done_ = std::move(done);
@@ -489,7 +489,7 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
   LinkPtr link_;             // null: no connection
 
   // Of the request under way.
-  HttpRequest request_;
+  PushRequest request_;
   Done done_;
   std::string header_;
   NameLookup::Addresses addresses_;
@@ -506,11 +506,11 @@ HttpClient::HttpClient(Loop* loop, HttpClientOptions options)
 
 HttpClient::~HttpClient() { impl_->Close(); }
 
-void HttpClient::Send(HttpRequest request, Done done) {
+void HttpClient::Send(PushRequest request, Done done) {
   impl_->Send(impl_->total_timeout(), std::move(request), std::move(done));
 }
 
-void HttpClient::SendWithin(absl::Duration total_timeout, HttpRequest request, Done done) {
+void HttpClient::SendWithin(absl::Duration total_timeout, PushRequest request, Done done) {
   impl_->Send(total_timeout, std::move(request), std::move(done));
 }
 

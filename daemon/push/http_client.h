@@ -41,7 +41,7 @@ inline constexpr size_t kPushCauses = 13;
 // As metrics show it: "ok", "connect_timeout".
 std::string_view PushCauseName(PushCause cause);
 
-struct HttpRequest {
+struct PushRequest {
   std::string method = "PUT";
   std::string target =
       {};  // path and query, percent-encoded; replaces the path of the client's URL
@@ -69,7 +69,7 @@ struct HttpResult {
 struct HttpClientOptions {
   HttpUrl url;
   TlsOptions tls;  // for https
-  Credentials credentials;
+  PushCredentials credentials;
   std::string user_agent = "tallyd";
   absl::Duration connect_timeout = absl::Seconds(1);  // for each address of the host
   absl::Duration total_timeout = absl::Seconds(10);   // from Send to the answer's last byte
@@ -100,9 +100,9 @@ class HttpClient {
   HttpClient& operator=(const HttpClient&) = delete;
 
   // Only while none is under way. The loop calls `done` later, which may destroy the client.
-  void Send(HttpRequest request, Done done);
+  void Send(PushRequest request, Done done);
   // Send, with another total time-out: for the last push before the end.
-  void SendWithin(absl::Duration total_timeout, HttpRequest request, Done done);
+  void SendWithin(absl::Duration total_timeout, PushRequest request, Done done);
   bool under_way() const;
   // Drops the request under way: its `done` is never called.
   void Cancel();

@@ -48,7 +48,7 @@ class HttpClientTest : public testing::Test {
     client_ = std::make_unique<HttpClient>(&loop_, std::move(options));
   }
 
-  HttpResult Send(HttpRequest request = {}) {
+  HttpResult Send(PushRequest request = {}) {
     std::optional<HttpResult> result;
     client_->Send(std::move(request), [&](HttpResult got) { result = std::move(got); });
     RunUntil([&] { return result.has_value(); });

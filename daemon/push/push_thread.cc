@@ -1,0 +1,72 @@
+#include "daemon/push/push_thread.h"
+
+#include <pthread.h>
+
+#include <boost/asio/post.hpp>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <mutex>
+#include <utility>
+
+#include "daemon/log.h"
+
+namespace tallyd {
+namespace {
+
+// What a target may take over its deadline, to say so.
+constexpr absl::Duration kGrace = absl::Milliseconds(500);
+
+// The targets that are not done yet.
+struct Countdown {
+  std::mutex mu;
+  std::condition_variable done;
+  size_t left = 0;
+};
+
+}  // namespace
+
+PushThread::PushThread(std::vector<PushgatewayOptions> targets, const PushSources& sources)
+    : loop_(std::make_shared<Loop>(1)), work_(loop_->get_executor()) {
+  for (PushgatewayOptions& options : targets) {
+    targets_.push_back(std::make_shared<PushgatewayTarget>(loop_, std::move(options), sources));
+  }
+  for (const auto& target : targets_) {
+    boost::asio::post(*loop_, [target] { target->Start(); });
+  }
+  thread_ = std::thread([this] {
+    pthread_setname_np(pthread_self(), "push");
+    loop_->run();
+  });
+}
+
+PushThread::~PushThread() {
+  loop_->stop();
+  thread_.join();
+}
+
+void PushThread::Finish(absl::Duration deadline) {
+  const auto countdown = std::make_shared<Countdown>();
+  countdown->left = targets_.size();
+  for (const auto& target : targets_) {
+    boost::asio::post(*loop_, [target, deadline, countdown] {
+      target->Finish(deadline, [countdown] {
+        const std::lock_guard lock(countdown->mu);
+        --countdown->left;
+        countdown->done.notify_one();
+      });
+    });
+  }
+  std::unique_lock lock(countdown->mu);
+  const bool all = countdown->done.wait_for(lock, absl::ToChronoNanoseconds(deadline + kGrace),
+                                            [&] { return countdown->left == 0; });
+  if (!all) LogWarn("the last pushes were not done in time");
+}
+
+std::vector<PushStatus> PushThread::statuses() const {
+  std::vector<PushStatus> statuses;
+  for (const auto& target : targets_) statuses.push_back(target->status());
+  return statuses;
+}
+
+}  // namespace tallyd

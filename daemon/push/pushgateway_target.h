@@ -1,0 +1,95 @@
+// Pushes the whole state to one group of a Pushgateway, again and again.
+
+#ifndef TALLYD_DAEMON_PUSH_PUSHGATEWAY_TARGET_H_
+#define TALLYD_DAEMON_PUSH_PUSHGATEWAY_TARGET_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "core/merge/page_encoder.h"
+#include "core/merge/snapshot.h"
+#include "daemon/loop.h"
+#include "daemon/push/credentials.h"
+#include "daemon/push/family_filter.h"
+#include "daemon/push/grouping_key.h"
+#include "daemon/push/http_url.h"
+#include "daemon/push/name_lookup.h"
+#include "daemon/push/push_encoder.h"
+#include "daemon/push/push_status.h"
+#include "daemon/push/tls_options.h"
+
+namespace tallyd {
+
+// What is configured for a target. A value.
+struct PushgatewayOptions {
+  std::string name;  // as metrics call it
+  HttpUrl url;       // of the gateway; its path comes before "/metrics" and has no slash at its end
+  GroupingKey key;
+  absl::Duration interval = absl::Seconds(15);
+  FamilyFilter families;
+  uint64_t max_series = 0;
+  bool own_metrics = false;     // the daemon's own families too, if the filter wants them
+  bool delete_on_exit = false;  // else the group stays
+  PushCredentials credentials;
+  TlsOptions tls;
+  absl::Duration connect_timeout = absl::Seconds(1);
+  absl::Duration total_timeout = absl::Seconds(10);
+  NameLookup::Resolve resolve = NameLookup::SystemResolve;
+};
+
+// What a target takes its state from. Any thread may call both.
+struct PushSources {
+  using Rendered = std::function<void(std::shared_ptr<const Snapshot>)>;
+  // Calls `done` once, on any thread: with the newest state as `encoder` writes it, or with null if
+  // there is none any more.
+  std::function<void(std::shared_ptr<const PageEncoder> encoder, Rendered done)> render;
+  // The daemon's own families that `selection` takes, as text 0.0.4.
+  std::function<std::string(const PushSelection& selection)> own_text;
+};
+
+// The families that a gateway's refusal names as inconsistent, a line for each, the likeliest
+// first. Empty if it is no such refusal.
+std::vector<std::vector<std::string>> InconsistentFamilies(std::string_view answer_untrusted);
+
+// A push replaces the whole group by the state of that moment, so that what was missed while the
+// gateway was away is made up for by the next one, and nothing has to be kept. Failures that may
+// pass are tried again sooner than the interval, later each time and never at the same time as
+// other daemons; what cannot pass waits for the next interval. A family that the gateway calls
+// inconsistent, because somebody else pushes that name with another type, is left out for a while,
+// so that the others arrive.
+//
+// Ownership: the thread that runs `loop`, which the target keeps alive for those who render.
+class PushgatewayTarget : public std::enable_shared_from_this<PushgatewayTarget> {
+ public:
+  // For how long an inconsistent family is left out.
+  static constexpr absl::Duration kRejectedFor = absl::Minutes(10);
+  // The longest that "Retry-After" is believed.
+  static constexpr absl::Duration kMaxRetryAfter = absl::Minutes(10);
+
+  PushgatewayTarget(std::shared_ptr<Loop> loop, PushgatewayOptions options, PushSources sources);
+  ~PushgatewayTarget();
+  PushgatewayTarget(const PushgatewayTarget&) = delete;
+  PushgatewayTarget& operator=(const PushgatewayTarget&) = delete;
+
+  // Once, to begin.
+  void Start();
+  // Once, to end: pushes a last time, deletes the group if that was asked for, and calls `done`,
+  // all within `deadline`.
+  void Finish(absl::Duration deadline, std::function<void()> done);
+  // Any thread.
+  PushStatus status() const;
+  const PushgatewayOptions& options() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tallyd
+
+#endif  // TALLYD_DAEMON_PUSH_PUSHGATEWAY_TARGET_H_
