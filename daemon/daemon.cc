@@ -89,7 +89,7 @@ std::string OwnText(const OwnMetrics& own, const PushSelection& selection) {
         }
       }
     }
-    AppendFamily(family, TextFormat::kPrometheus004, &text);
+    AppendFamily(family, ScrapeFormat::kPrometheus004, &text);
   }
   return text;
 }
