@@ -123,7 +123,7 @@ std::vector<FlagSpec> MakeFlags() {
        "time from one push to the next, where a target does not say it. Default 15s"},
       {"push.on-exit", Kind::kText, Group::kPush, "keep|delete",
        "what becomes of the group when tallyd ends, where a target does not say it. Default keep"},
-      {"push.max-series", Kind::kText, Group::kPush, "N",
+      {"push.target-series", Kind::kText, Group::kPush, "N",
        "most series of a push, where a target does not say it; the rest is left out and counted. "
        "0: as many as --series.limit, which then must be at most 100000. Default 0"},
       {"push.own-metrics", Kind::kBool, Group::kPush, "",

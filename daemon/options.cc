@@ -227,7 +227,7 @@ void ReadPush(const FlagValues& values, FlagReader* flags, Options* options) {
   flags->Duration("push.interval", absl::Milliseconds(100), &defaults.interval);
   flags->Choice<bool>("push.on-exit", {{"keep", false}, {"delete", true}},
                       &defaults.delete_on_exit);
-  flags->Integer("push.max-series", 0, kMaxPushgatewaySeries, &defaults.max_series);
+  flags->Integer("push.target-series", 0, kMaxPushgatewaySeries, &defaults.max_series);
   flags->Bool("push.own-metrics", &defaults.own_metrics);
   flags->Duration("push.exit-timeout", absl::ZeroDuration(), &options->push_exit_timeout);
   defaults.series_limit = options->series_limit;

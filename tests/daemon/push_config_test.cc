@@ -75,7 +75,7 @@ TEST(PushConfigTest, ReadsATarget) {
 TEST(PushConfigTest, FlagsMakeATarget) {
   const absl::StatusOr<Options> options =
       ParseOptions({"--push.pushgateway-url=http://gw:9091", "--push.job=j", "--push.instance=i",
-                    "--push.interval=1s", "--push.on-exit=delete", "--push.max-series=10"});
+                    "--push.interval=1s", "--push.on-exit=delete", "--push.target-series=10"});
   ASSERT_TRUE(options.ok()) << options.status();
   ASSERT_EQ(options->pushgateways.size(), 1u);
   EXPECT_EQ(options->pushgateways[0].key.Path(), "/metrics/job/j/instance/i");
