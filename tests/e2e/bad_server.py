@@ -120,7 +120,7 @@ class BadServer:
 
     def byte_a_second(self, connection):
         read_request(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n")
         while not self.ended.wait(1):
             connection.sendall(b"x")
 
@@ -144,6 +144,11 @@ class BadServer:
     def garbage(self, connection):
         read_request(connection)
         connection.sendall(b"\x15\x03\x01\x00\x02\x02\x46" * 100)
+
+    def answers_at_once(self, connection):
+        connection.recv(1)
+        connection.sendall(answer("400 Bad Request"))
+        self.ended.wait(1)
 
     @staticmethod
     def always(status, headers=(), body=b""):

@@ -16,7 +16,7 @@ LINES = b"app.requests:3|c|#site:shop,instance:theirs,job:q\napp.took:120|ms\nap
 
 
 class Pushgateway:
-    """Debian's Pushgateway."""
+    """Debian's Pushgateway, which keeps nothing on the disk."""
 
     def __init__(self):
         self.port = free_port()
@@ -24,9 +24,7 @@ class Pushgateway:
 
     def __enter__(self):
         self._log = tempfile.NamedTemporaryFile(prefix="tallyd-e2e-pushgateway-")
-        self.process = Process(
-            ["prometheus-pushgateway", f"--web.listen-address=127.0.0.1:{self.port}"],
-            self._log.name)
+        self.start()
 
         def ready():
             with contextlib.suppress(OSError):
@@ -43,6 +41,11 @@ class Pushgateway:
     def __exit__(self, *_):
         self.process.kill()
         self._log.close()
+
+    def start(self):
+        self.process = Process(
+            ["prometheus-pushgateway", f"--web.listen-address=127.0.0.1:{self.port}",
+             "--persistence.file="], self._log.name)
 
     def put(self, path, text):
         return http_request(self.port, path, "PUT", body=text.encode()).status
@@ -178,9 +181,7 @@ class PushgatewayTest(unittest.TestCase):
                     daemon, "tallyd_push_failures_total", cause="connect") >= 2)
                 daemon.send_udp(b"a:1|c\nb:1|c")
                 daemon.settle(received=3)
-                gateway.process = Process(
-                    ["prometheus-pushgateway", f"--web.listen-address=127.0.0.1:{gateway.port}"],
-                    gateway._log.name)  # pylint: disable=protected-access
+                gateway.start()
 
                 def complete():
                     with contextlib.suppress(OSError):
@@ -284,9 +285,9 @@ class TlsTest(unittest.TestCase):
         cls.directory = cls.enterClassContext(scratch())
         cls.certificates = Certificates(cls.directory)
 
-    def push_to(self, certificate, **target):
+    def push_to(self, certificate, behaviour=BadServer.always("200 OK"), **target):
         """(failures by cause tls, successes, log) of a daemon that pushes to such a server."""
-        with scratch() as directory, BadServer(BadServer.always("200 OK"), certificate) as server:
+        with scratch() as directory, BadServer(behaviour, certificate) as server:
             target = {"url": f"https://127.0.0.1:{server.port}", "name": "tls",
                       "interval": "200ms", **target}
             with Daemon(config(directory, [target], **{"exit-timeout": "1s"})) as daemon:
@@ -333,7 +334,9 @@ class TlsTest(unittest.TestCase):
         self.assertGreaterEqual(self.push_to(strange, **unchecked)[1], 1)
 
     def test_a_server_without_tls_is_refused(self):
-        self.assert_refused("TLS:", None, **self.ca())
+        failures, _, log = self.push_to(None, BadServer.answers_at_once, **self.ca())
+        self.assertGreaterEqual(failures, 1)
+        self.assertIn("TLS: wrong version number", log)
 
     def test_credentials_go_along(self):
         with scratch() as directory, BadServer(BadServer.always("200 OK")) as server:
