@@ -21,7 +21,7 @@
 #include "core/wire/sample.h"
 #include "daemon/flags.h"
 #include "daemon/log.h"
-#include "daemon/push/pushgateway_target.h"
+#include "daemon/push/pushgateway_options.h"
 
 namespace tallyd {
 

@@ -10,7 +10,7 @@
 
 #include "absl/time/time.h"
 #include "daemon/flags.h"
-#include "daemon/push/pushgateway_target.h"
+#include "daemon/push/pushgateway_options.h"
 
 namespace tallyd {
 

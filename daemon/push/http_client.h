@@ -17,29 +17,10 @@
 #include "daemon/push/credentials.h"
 #include "daemon/push/http_url.h"
 #include "daemon/push/name_lookup.h"
+#include "daemon/push/push_cause.h"
 #include "daemon/push/tls_options.h"
 
 namespace tallyd {
-
-// What became of a request: a closed list, for the label `cause` of metrics.
-enum class PushCause : uint8_t {
-  kOk,               // 2xx
-  kCredentials,      // a password, token, key or certificate of ours cannot be used
-  kLookup,           // the host's name has no address, or nobody says which
-  kConnect,          // refused or unreachable
-  kConnectTimeout,   // no answer to the connection
-  kTls,              // no agreement on TLS, or a certificate that is not trusted
-  kTimeout,          // connected, but not done in time
-  kClosed,           // the connection ended before the answer did
-  kBadAnswer,        // no HTTP, or longer than is borne
-  kRedirect,         // 3xx: never followed, a body would not be sent again
-  kClientError,      // 4xx but 429
-  kTooManyRequests,  // 429
-  kServerError,      // 5xx and what is no status at all
-};
-inline constexpr size_t kPushCauses = 13;
-// As metrics show it: "ok", "connect_timeout".
-std::string_view PushCauseName(PushCause cause);
 
 struct PushRequest {
   std::string method = "PUT";

@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "absl/time/time.h"
-#include "daemon/push/http_client.h"
+#include "daemon/push/push_cause.h"
 
 namespace tallyd {
 
@@ -27,10 +27,10 @@ inline constexpr std::array<std::string_view, kPushDropReasons> kPushDropReasonN
 
 // A value: of one target, at one moment.
 struct PushStatus {
-  void CountRequest(const HttpResult& result) {
-    ++requests[static_cast<size_t>(result.cause)];
-    sent_bytes += result.sent_bytes;
-    total_duration += result.duration;
+  void CountRequest(PushCause cause, size_t body_bytes, absl::Duration duration) {
+    ++requests[static_cast<size_t>(cause)];
+    sent_bytes += body_bytes;
+    total_duration += duration;
   }
   void Drop(PushDropReason reason, uint64_t count) {
     dropped[static_cast<size_t>(reason)] += count;

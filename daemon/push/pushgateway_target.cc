@@ -13,6 +13,7 @@
 #include "core/expose/text.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/push/http_client.h"
 
 namespace tallyd {
 namespace {
@@ -132,7 +133,6 @@ class PushgatewayTarget::Impl {
     client.total_timeout = options_.total_timeout;
     // A gateway lists every inconsistent series.
     client.kept_answer_bytes = client.max_answer_bytes;
-    client.resolve = options_.resolve;
     return client;
   }
 
@@ -210,7 +210,7 @@ class PushgatewayTarget::Impl {
     {
       const std::lock_guard lock(mu_);
       status_.in_flight = 0;
-      status_.CountRequest(result);
+      status_.CountRequest(result.cause, result.sent_bytes, result.duration);
     }
     if (result.ok()) return OnSuccess();
     if (result.status == 400 && Reject(result.body) && ++refusals_ < kMaxRefusals) return Push();
@@ -311,7 +311,7 @@ class PushgatewayTarget::Impl {
       {
         const std::lock_guard lock(mu_);
         status_.in_flight = 0;
-        status_.CountRequest(result);
+        status_.CountRequest(result.cause, result.sent_bytes, result.duration);
       }
       if (!result.ok()) {
         LogWarn("cannot delete the group", {{"target", options_.name}, {"error", result.error}});

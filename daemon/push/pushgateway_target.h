@@ -14,33 +14,11 @@
 #include "core/merge/page_encoder.h"
 #include "core/merge/snapshot.h"
 #include "daemon/loop.h"
-#include "daemon/push/credentials.h"
-#include "daemon/push/family_filter.h"
-#include "daemon/push/grouping_key.h"
-#include "daemon/push/http_url.h"
-#include "daemon/push/name_lookup.h"
 #include "daemon/push/push_encoder.h"
 #include "daemon/push/push_status.h"
-#include "daemon/push/tls_options.h"
+#include "daemon/push/pushgateway_options.h"
 
 namespace tallyd {
-
-// What is configured for a target. A value.
-struct PushgatewayOptions {
-  std::string name;  // as metrics call it
-  HttpUrl url;       // of the gateway; its path comes before "/metrics" and has no slash at its end
-  GroupingKey key;
-  absl::Duration interval = absl::Seconds(15);
-  FamilyFilter families;
-  uint64_t max_series = 0;
-  bool own_metrics = false;     // the daemon's own families too, if the filter wants them
-  bool delete_on_exit = false;  // else the group stays
-  PushCredentials credentials;
-  TlsOptions tls;
-  absl::Duration connect_timeout = absl::Seconds(1);
-  absl::Duration total_timeout = absl::Seconds(10);
-  NameLookup::Resolve resolve = NameLookup::SystemResolve;
-};
 
 // What a target takes its state from. Any thread may call both.
 struct PushSources {
