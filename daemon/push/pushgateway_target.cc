@@ -185,7 +185,7 @@ class PushgatewayTarget::Impl {
                        {"Content-Encoding", "gzip"}};
     AddCompressed(*snapshot, &request);
     if (finishing() && left() <= absl::ZeroDuration()) return End();
-    const auto on_result = [this](HttpResult result) { OnResult(std::move(result)); };
+    const auto on_result = [this](const HttpResult& result) { OnResult(result); };
     SetInFlight(1);
     client_.SendWithin(
         finishing() ? std::min(left(), options_.total_timeout) : options_.total_timeout,
@@ -206,7 +206,7 @@ class PushgatewayTarget::Impl {
     if (request->body.empty()) add("");
   }
 
-  void OnResult(HttpResult result) {
+  void OnResult(const HttpResult& result) {
     {
       const std::lock_guard lock(mu_);
       status_.in_flight = 0;
@@ -307,7 +307,7 @@ class PushgatewayTarget::Impl {
     request.method = "DELETE";
     request.target = target_;
     SetInFlight(1);
-    client_.SendWithin(left(), std::move(request), [this](HttpResult result) {
+    client_.SendWithin(left(), std::move(request), [this](const HttpResult& result) {
       {
         const std::lock_guard lock(mu_);
         status_.in_flight = 0;
