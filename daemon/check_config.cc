@@ -156,6 +156,25 @@ void DescribeLimits(const Options& options, int connections, Report* report) {
   report->AtMost("relay packet", options.relay_packet_bytes, "bytes");
 }
 
+void DescribePushes(const Options& options, Report* report) {
+  if (options.pushgateways.empty() && options.remote_writes.empty()) return;
+  report->Heading("Pushing");
+  for (const PushgatewayOptions& target : options.pushgateways) {
+    report->Line("pushgateway",
+                 absl::StrCat(target.name, ", every ", absl::FormatDuration(target.interval)));
+  }
+  for (const RemoteWriteOptions& target : options.remote_writes) {
+    std::vector<std::string> labels;
+    for (const auto& [name, value] : target.sender.external_labels) {
+      if (!value.empty()) labels.push_back(absl::StrCat(name, "=", value));
+    }
+    report->Line(
+        "remote write",
+        absl::StrCat(target.name, ", every ", absl::FormatDuration(target.sender.interval),
+                     ", with ", labels.empty() ? "no labels" : absl::StrJoin(labels, " ")));
+  }
+}
+
 struct NamedKind {
   const char* name;
   BoundKind kind;
@@ -331,6 +350,7 @@ absl::StatusOr<ConfigReport> CheckConfig(const Options& options) {
   DescribeMapping(options, mapping.get(), &text);
   if (*catalog != nullptr) DescribeCatalog(**catalog, &text);
   DescribeLimits(options, connections, &text);
+  DescribePushes(options, &text);
   const SeriesShape shape = ShapeFor(sources, heap_after - std::min(heap_before, heap_after));
   if (*catalog != nullptr) DescribeDeclaredMemory(options, connections, shape, **catalog, &text);
   DescribeMemory(options, connections, shape, KindsFor(sources), &text);

@@ -276,7 +276,7 @@ absl::Status Daemon::StartAdmin() {
 }
 
 void Daemon::StartPushes() {
-  if (options_.pushgateways.empty()) return;
+  if (options_.pushgateways.empty() && options_.remote_writes.empty()) return;
   PushSources sources;
   sources.render = [this](std::shared_ptr<const PageEncoder> encoder,
                           PushSources::Rendered rendered) {
@@ -285,7 +285,12 @@ void Daemon::StartPushes() {
   sources.own_text = [this](const PushSelection& selection) {
     return OwnText(*own_metrics_, selection);
   };
-  pushes_ = std::make_unique<PushThread>(options_.pushgateways, sources);
+  sources.own_families = [this](const PageEncoder& encoder, std::string* page) {
+    for (const prometheus::MetricFamily& family : own_metrics_->Collect()) {
+      AppendFamily(family, encoder, page);
+    }
+  };
+  pushes_ = std::make_unique<PushThread>(options_.pushgateways, options_.remote_writes, sources);
   own_metrics_->SetPushStatuses([this] { return pushes_->statuses(); });
 }
 

@@ -115,6 +115,11 @@ std::vector<FlagSpec> MakeFlags() {
        "list "
        "targets under push.pushgateway in the configuration file"},
       {"push.pushgateway", Kind::kRecords, Group::kPush, "", ""},
+      {"push.remote-write-url", Kind::kText, Group::kPush, "URL",
+       "send the state to this receiver of remote write, as http://127.0.0.1:9090/api/v1/write; "
+       "for more than the defaults, list targets under push.remote-write in the configuration "
+       "file"},
+      {"push.remote-write", Kind::kRecords, Group::kPush, "", ""},
       {"push.job", Kind::kText, Group::kPush, "NAME",
        "job of the group pushed to, where a target does not say it. Default tallyd"},
       {"push.instance", Kind::kText, Group::kPush, "NAME",

@@ -288,8 +288,18 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
 
   void AnswerReady(const SessionPtr& session, const HttpRequest&) {
     const std::string reason = NotReady();
-    if (reason.empty()) return session->Answer(HttpResponse::Plain(status::ok, "tallyd is ready."));
+    if (reason.empty()) return session->Answer(HttpResponse::Plain(status::ok, ReadyText()));
     session->Answer(ComeBackLater(absl::StrCat("tallyd is not ready: ", reason)));
+  }
+
+  // A target that cannot be pushed to makes nobody unready, but whoever asks may want to know.
+  std::string ReadyText() const {
+    std::string text = "tallyd is ready.";
+    for (const PushStatus& status : own_metrics_->push_statuses()) {
+      if (status.last_error.empty()) continue;
+      absl::StrAppend(&text, "\n", status.kind, " ", status.target, ": ", status.last_error);
+    }
+    return text;
   }
 
   // Empty if it is.

@@ -19,6 +19,7 @@
 #include "daemon/config_file.h"
 #include "daemon/exit_code.h"
 #include "daemon/push_config.h"
+#include "daemon/remote_write_config.h"
 
 #ifndef TALLYD_VERSION
 #define TALLYD_VERSION "unknown"
@@ -233,6 +234,7 @@ void ReadPush(const FlagValues& values, FlagReader* flags, Options* options) {
   defaults.series_limit = options->series_limit;
   std::vector<std::string> problems;
   options->pushgateways = ReadPushgateways(values, defaults, &problems);
+  options->remote_writes = ReadRemoteWrites(values, defaults, &problems);
   for (std::string& problem : problems) flags->Complain(std::move(problem));
 }
 

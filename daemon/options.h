@@ -22,6 +22,7 @@
 #include "daemon/flags.h"
 #include "daemon/log.h"
 #include "daemon/push/pushgateway_options.h"
+#include "daemon/push/remote_write_options.h"
 
 namespace tallyd {
 
@@ -63,6 +64,7 @@ struct Options {
   size_t relay_packet_bytes = 1'400;
 
   std::vector<PushgatewayOptions> pushgateways;
+  std::vector<RemoteWriteOptions> remote_writes;
   absl::Duration push_exit_timeout = absl::Seconds(5);
 
   std::vector<std::string> web = {"127.0.0.1:9102"};

@@ -152,4 +152,19 @@ void AppendFamily(const MetricFamily& family, ScrapeFormat format, std::string* 
   }
 }
 
+void AppendFamily(const MetricFamily& family, const PageEncoder& encoder, std::string* out) {
+  switch (family.type) {
+    case MetricType::Counter:
+      return AppendEncoded(family, FamilyType::kCounter, encoder, out);
+    case MetricType::Gauge:
+      return AppendEncoded(family, FamilyType::kGauge, encoder, out);
+    case MetricType::Histogram:
+      return AppendEncoded(family, FamilyType::kHistogram, encoder, out);
+    case MetricType::Summary:
+      return AppendEncoded(family, FamilyType::kSummary, encoder, out);
+    case MetricType::Untyped:
+      return;
+  }
+}
+
 }  // namespace tallyd

@@ -18,6 +18,11 @@ namespace tallyd {
 // "_total" as unknown, as it does for aggregates.
 void AppendFamily(const prometheus::MetricFamily& family, ScrapeFormat format, std::string* out);
 
+// Appends one family as an encoder of aggregates writes it. Untyped ones, which aggregates do not
+// have, are left out.
+void AppendFamily(const prometheus::MetricFamily& family, const PageEncoder& encoder,
+                  std::string* out);
+
 }  // namespace tallyd
 
 #endif  // TALLYD_DAEMON_OWN_METRICS_TEXT_H_

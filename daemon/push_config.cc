@@ -65,16 +65,9 @@ class TargetReader {
   }
 
   void ReadOption(const std::string& name, const FlagValue& leaf) {
-    const std::pair<const char*, std::string*> texts[] = {
-        {"name", &options_.name},
-        {"job", &options_.key.job},
-        {"bearer_token_file", &options_.credentials.bearer_token_file},
-        {"basic_auth.username", &options_.credentials.username},
-        {"basic_auth.password_file", &options_.credentials.password_file},
-        {"tls.ca_file", &options_.tls.ca_file},
-        {"tls.cert_file", &options_.tls.cert_file},
-        {"tls.key_file", &options_.tls.key_file},
-        {"tls.server_name", &options_.tls.server_name}};
+    const std::pair<const char*, std::string*> texts[] = {{"name", &options_.name},
+                                                          {"job", &options_.key.job}};
+    if (ReadPushAccess(name, leaf.text, &options_.credentials, &options_.tls)) return;
     for (const auto& [key, text] : texts) {
       if (name != key) continue;
       *text = leaf.text;
@@ -147,9 +140,7 @@ class TargetReader {
 
   void AddInstance() {
     if (options_.key.Has("instance")) return;
-    options_.key.labels.insert(
-        options_.key.labels.begin(),
-        {"instance", defaults_.instance.empty() ? HostName() : defaults_.instance});
+    options_.key.labels.insert(options_.key.labels.begin(), {"instance", InstanceOf(defaults_)});
   }
 
   void CheckSeries() {
@@ -164,27 +155,9 @@ class TargetReader {
   }
 
   void CheckFiles() {
-    const PushCredentials& credentials = options_.credentials;
-    const bool basic = !credentials.username.empty() || !credentials.password_file.empty();
-    if (basic && !credentials.bearer_token_file.empty()) {
-      return Complain(origin_, "has both basic_auth and bearer_token_file");
-    }
-    if (basic && (credentials.username.empty() || credentials.password_file.empty())) {
-      return Complain(origin_, "basic_auth has a username and a password_file");
-    }
-    if (credentials.username.find(':') != std::string::npos) {
-      return Complain(origin_, "basic_auth: a username has no colon");
-    }
-    const absl::StatusOr<std::string> authorization = AuthorizationHeader(credentials);
-    if (!authorization.ok()) Complain(origin_, authorization.status().message());
-    const bool has_tls = !options_.tls.ca_file.empty() || !options_.tls.cert_file.empty() ||
-                         !options_.tls.key_file.empty() || !options_.tls.server_name.empty() ||
-                         options_.tls.insecure_skip_verify;
-    if (has_url_ && has_tls && !options_.url.tls) {
-      return Complain(origin_, "has tls, but its url begins with http://");
-    }
-    const absl::Status tls = options_.url.tls ? CheckTls(options_.tls) : absl::OkStatus();
-    if (!tls.ok()) Complain(origin_, tls.message());
+    if (!has_url_) return;
+    const std::string problem = CheckPushAccess(options_.url, options_.credentials, options_.tls);
+    if (!problem.empty()) Complain(origin_, problem);
   }
 
   void Complain(const FlagValue& value, absl::string_view what) {
@@ -228,6 +201,49 @@ void CheckNames(const std::vector<PushgatewayOptions>& targets,
 }
 
 }  // namespace
+
+std::string InstanceOf(const PushDefaults& defaults) {
+  return defaults.instance.empty() ? HostName() : defaults.instance;
+}
+
+bool ReadPushAccess(const std::string& name, const std::string& text, PushCredentials* credentials,
+                    TlsOptions* tls) {
+  const std::pair<const char*, std::string*> places[] = {
+      {"bearer_token_file", &credentials->bearer_token_file},
+      {"basic_auth.username", &credentials->username},
+      {"basic_auth.password_file", &credentials->password_file},
+      {"tls.ca_file", &tls->ca_file},
+      {"tls.cert_file", &tls->cert_file},
+      {"tls.key_file", &tls->key_file},
+      {"tls.server_name", &tls->server_name}};
+  for (const auto& [key, place] : places) {
+    if (name != key) continue;
+    *place = text;
+    return true;
+  }
+  return false;
+}
+
+std::string CheckPushAccess(const HttpUrl& url, const PushCredentials& credentials,
+                            const TlsOptions& tls) {
+  const bool basic = !credentials.username.empty() || !credentials.password_file.empty();
+  if (basic && !credentials.bearer_token_file.empty()) {
+    return "has both basic_auth and bearer_token_file";
+  }
+  if (basic && (credentials.username.empty() || credentials.password_file.empty())) {
+    return "basic_auth has a username and a password_file";
+  }
+  if (credentials.username.find(':') != std::string::npos) {
+    return "basic_auth: a username has no colon";
+  }
+  const absl::StatusOr<std::string> authorization = AuthorizationHeader(credentials);
+  if (!authorization.ok()) return std::string(authorization.status().message());
+  const bool has_tls = !tls.ca_file.empty() || !tls.cert_file.empty() || !tls.key_file.empty() ||
+                       !tls.server_name.empty() || tls.insecure_skip_verify;
+  if (has_tls && !url.tls) return "has tls, but its url begins with http://";
+  const absl::Status checked = url.tls ? CheckTls(tls) : absl::OkStatus();
+  return std::string(checked.message());
+}
 
 std::vector<PushgatewayOptions> ReadPushgateways(const FlagValues& values,
                                                  const PushDefaults& defaults,

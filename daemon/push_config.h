@@ -30,6 +30,17 @@ struct PushDefaults {
   uint64_t series_limit = 0;  // as many there may be
 };
 
+// The label instance of what this host pushes.
+std::string InstanceOf(const PushDefaults& defaults);
+
+// Reads an option about access to a target: "basic_auth.username", "tls.ca_file" ... False: it is
+// none of those.
+bool ReadPushAccess(const std::string& name, const std::string& text, PushCredentials* credentials,
+                    TlsOptions* tls);
+// What is wrong with them together, and with the files that they name; "" if nothing.
+std::string CheckPushAccess(const HttpUrl& url, const PushCredentials& credentials,
+                            const TlsOptions& tls);
+
 // Reads the targets of the flag "push.pushgateway", a list of maps:
 //
 //   - url: https://gateway:9091          # the only one that must be there

@@ -91,6 +91,9 @@ class Families {
 std::vector<MetricFamily> PushFamilies(const std::vector<PushStatus>& statuses) {
   if (statuses.empty()) return {};
   Families families(statuses);
+  families.Gauge("tallyd_push_clock_suspended",
+                 "Whether nothing is pushed because the wall clock cannot be believed.",
+                 [](const PushStatus& status) { return status.clock_suspended ? 1 : 0; });
   families.Dropped();
   families.Durations();
   families.Failures();
@@ -110,6 +113,9 @@ std::vector<MetricFamily> PushFamilies(const std::vector<PushStatus>& statuses) 
                    [](const PushStatus& status) { return static_cast<double>(status.sent_bytes); });
   families.Gauge("tallyd_push_series", "Series in the last push that the target took.",
                  [](const PushStatus& status) { return static_cast<double>(status.series); });
+  families.Counter(
+      "tallyd_push_stored_series_total", "Series that the target took, over all requests.",
+      [](const PushStatus& status) { return static_cast<double>(status.stored_series); });
   families.Counter(
       "tallyd_push_successes_total", "Requests that the target took.",
       [](const PushStatus& status) { return static_cast<double>(status.requests[0]); });

@@ -20,10 +20,11 @@ enum class PushDropReason : uint8_t {
   kReservedName,  // the target keeps the name for itself
   kSeriesLimit,   // the target was to get no more
   kTooOld,        // the target was away for longer than the sample is worth
+  kSuperseded,    // the target was away, and newer values took their place
 };
-inline constexpr size_t kPushDropReasons = 4;
+inline constexpr size_t kPushDropReasons = 5;
 inline constexpr std::array<std::string_view, kPushDropReasons> kPushDropReasonNames = {
-    "rejected", "reserved_name", "series_limit", "too_old"};
+    "rejected", "reserved_name", "series_limit", "too_old", "superseded"};
 
 // A value: of one target, at one moment.
 struct PushStatus {
@@ -49,9 +50,11 @@ struct PushStatus {
   uint64_t sent_bytes = 0;                       // of bodies
   absl::Duration total_duration;                 // of requests
   std::array<uint64_t, kPushDropReasons> dropped{};
-  uint64_t series = 0;                          // in the last push that succeeded
-  uint64_t queued_series = 0;                   // that wait to be sent
-  int in_flight = 0;                            // requests
+  uint64_t series = 0;           // in the last push that succeeded
+  uint64_t stored_series = 0;    // in all pushes that succeeded
+  bool clock_suspended = false;  // nothing is pushed since the wall clock is not believed
+  uint64_t queued_series = 0;    // that wait to be sent
+  int in_flight = 0;             // requests
   absl::Time last_success = absl::UnixEpoch();  // the epoch: none yet
   std::string last_error;                       // empty: the last push succeeded
 };

@@ -26,14 +26,23 @@ struct Countdown {
 
 }  // namespace
 
-PushThread::PushThread(std::vector<PushgatewayOptions> targets, const PushSources& sources)
+PushThread::PushThread(std::vector<PushgatewayOptions> gateways,
+                       std::vector<RemoteWriteOptions> remote_writes, const PushSources& sources)
     : loop_(std::make_shared<Loop>(1)), work_(loop_->get_executor()) {
-  for (PushgatewayOptions& options : targets) {
-    targets_.push_back(std::make_shared<PushgatewayTarget>(loop_, std::move(options), sources));
+  for (PushgatewayOptions& options : gateways) {
+    gateways_.push_back(std::make_shared<PushgatewayTarget>(loop_, std::move(options), sources));
   }
-  for (const auto& target : targets_) {
-    boost::asio::post(*loop_, [target] { target->Start(); });
+  for (RemoteWriteOptions& options : remote_writes) {
+    remote_writes_.push_back(
+        std::make_shared<RemoteWriteTarget>(loop_, std::move(options), sources));
   }
+  const auto start = [this](const auto& targets) {
+    for (const auto& target : targets) {
+      boost::asio::post(*loop_, [target] { target->Start(); });
+    }
+  };
+  start(gateways_);
+  start(remote_writes_);
   thread_ = std::thread([this] {
     pthread_setname_np(pthread_self(), "push");
     loop_->run();
@@ -47,16 +56,20 @@ PushThread::~PushThread() {
 
 void PushThread::Finish(absl::Duration deadline) {
   const auto countdown = std::make_shared<Countdown>();
-  countdown->left = targets_.size();
-  for (const auto& target : targets_) {
-    boost::asio::post(*loop_, [target, deadline, countdown] {
-      target->Finish(deadline, [countdown] {
-        const std::lock_guard lock(countdown->mu);
-        --countdown->left;
-        countdown->done.notify_one();
+  countdown->left = gateways_.size() + remote_writes_.size();
+  const auto finish = [&](const auto& targets) {
+    for (const auto& target : targets) {
+      boost::asio::post(*loop_, [target, deadline, countdown] {
+        target->Finish(deadline, [countdown] {
+          const std::lock_guard lock(countdown->mu);
+          --countdown->left;
+          countdown->done.notify_one();
+        });
       });
-    });
-  }
+    }
+  };
+  finish(gateways_);
+  finish(remote_writes_);
   std::unique_lock lock(countdown->mu);
   const bool all = countdown->done.wait_for(lock, absl::ToChronoNanoseconds(deadline + kGrace),
                                             [&] { return countdown->left == 0; });
@@ -65,7 +78,8 @@ void PushThread::Finish(absl::Duration deadline) {
 
 std::vector<PushStatus> PushThread::statuses() const {
   std::vector<PushStatus> statuses;
-  for (const auto& target : targets_) statuses.push_back(target->status());
+  for (const auto& target : gateways_) statuses.push_back(target->status());
+  for (const auto& target : remote_writes_) statuses.push_back(target->status());
   return statuses;
 }
 

@@ -12,6 +12,7 @@
 #include "daemon/loop.h"
 #include "daemon/push/push_status.h"
 #include "daemon/push/pushgateway_target.h"
+#include "daemon/push/remote_write_target.h"
 
 namespace tallyd {
 
@@ -19,7 +20,8 @@ namespace tallyd {
 // control loop ever wait for a target, nor one target for another. Thread-safe.
 class PushThread {
  public:
-  PushThread(std::vector<PushgatewayOptions> targets, const PushSources& sources);
+  PushThread(std::vector<PushgatewayOptions> gateways,
+             std::vector<RemoteWriteOptions> remote_writes, const PushSources& sources);
   // Ends at once, without a last push unless Finish has made it.
   ~PushThread();
   PushThread(const PushThread&) = delete;
@@ -29,13 +31,14 @@ class PushThread {
   // and at the deadline at the latest.
   void Finish(absl::Duration deadline);
 
-  // In the order of the configuration.
+  // In the order of the configuration, gateways first.
   std::vector<PushStatus> statuses() const;
 
  private:
   const std::shared_ptr<Loop> loop_;
   boost::asio::executor_work_guard<Loop::executor_type> work_;
-  std::vector<std::shared_ptr<PushgatewayTarget>> targets_;
+  std::vector<std::shared_ptr<PushgatewayTarget>> gateways_;
+  std::vector<std::shared_ptr<RemoteWriteTarget>> remote_writes_;
   std::thread thread_;
 };
 

@@ -226,6 +226,7 @@ class PushgatewayTarget::Impl {
       status_.last_error.clear();
       status_.last_success = absl::Now();
       status_.series = counts.pushed;
+      status_.stored_series += counts.pushed;
       status_.Drop(PushDropReason::kRejected, counts.rejected);
       status_.Drop(PushDropReason::kReservedName, counts.reserved_name);
       status_.Drop(PushDropReason::kSeriesLimit, counts.series_limit);

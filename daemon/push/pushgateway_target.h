@@ -28,6 +28,8 @@ struct PushSources {
   std::function<void(std::shared_ptr<const PageEncoder> encoder, Rendered done)> render;
   // The daemon's own families that `selection` takes, as text 0.0.4.
   std::function<std::string(const PushSelection& selection)> own_text;
+  // The daemon's own families, as `encoder` writes them.
+  std::function<void(const PageEncoder& encoder, std::string* page)> own_families;
 };
 
 // The families that a gateway's refusal names as inconsistent, a line for each, the likeliest

@@ -70,6 +70,8 @@ void RemoteWriteSender::Beat(int64_t now) {
 void RemoteWriteSender::NoteClock(ClockGuard::State before) {
   const ClockGuard::State state = guard_.state();
   if (state == before) return;
+  // What was waited for before has to do with another time.
+  if (state == ClockGuard::State::kUnchecked) connections_[0].retry_at_ns = 0;
   if (state == ClockGuard::State::kStepped || state == ClockGuard::State::kAheadOfTarget) {
     AbandonRound();
     host_->Warn("pushing is suspended",

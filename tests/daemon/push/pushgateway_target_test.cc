@@ -239,7 +239,8 @@ class PushgatewayTargetTest : public testing::Test {
   void Push(PushgatewayOptions options) {
     std::vector<PushgatewayOptions> targets;
     targets.push_back(std::move(options));
-    thread_ = std::make_unique<PushThread>(std::move(targets), state_.Sources());
+    thread_ = std::make_unique<PushThread>(std::move(targets), std::vector<RemoteWriteOptions>(),
+                                           state_.Sources());
   }
   PushStatus Status() { return thread_->statuses().at(0); }
 
@@ -408,7 +409,7 @@ TEST(PushFamiliesTest, EveryCauseAndReasonIsThereFromTheStart) {
                                                                      : 1;
     EXPECT_EQ(family.metric.size(), 2 * each) << family.name;
   }
-  EXPECT_EQ(names.size(), 10u);
+  EXPECT_EQ(names.size(), 12u);
   EXPECT_THAT(PushFamilies({}), IsEmpty());
 }
 

@@ -628,7 +628,7 @@ TEST_F(RemoteWriteSenderTest, SuspendsWhenTheWallClockSteps) {
   }
   world_.wall_offset_ms = 0;
   world_.value = 6;
-  Run(absl::Seconds(45));
+  Run(absl::Seconds(31));
   EXPECT_FALSE(sender().clock_suspended());
   ExpectAllStored();
 }
