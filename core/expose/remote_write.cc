@@ -15,7 +15,6 @@ namespace {
 using write_wire::PutBytesField;
 using write_wire::PutDoubleField;
 using write_wire::PutFixed64Field;
-using write_wire::PutTag;
 using write_wire::PutVarint;
 using write_wire::PutVarintField;
 using write_wire::Tag;

@@ -16,7 +16,6 @@ using write_wire::PutBytesField;
 using write_wire::PutVarint;
 using write_wire::PutVarintField;
 using write_wire::TakeBytesField;
-using write_wire::VarintBytes;
 
 // The texts of a request of 2.0, each once. The first is empty, as the format wants it.
 class Symbols {
