@@ -22,8 +22,7 @@ constexpr int kHome = static_cast<int>(TerminalKey::kHome);
 TEST(KeyReaderTest, ReadsCharactersAndArrows) {
   EXPECT_THAT(KeyReader().Keys("q?\t "), ElementsAre('q', '?', '\t', ' '));
   EXPECT_THAT(KeyReader().Keys("\x1b[A\x1b[Bj"), ElementsAre(kUp, kDown, 'j'));
-  EXPECT_THAT(KeyReader().Keys("\x1bOA\x1bOB\x1b[H\x1b[1~"),
-              ElementsAre(kUp, kDown, kHome, kHome));
+  EXPECT_THAT(KeyReader().Keys("\x1bOA\x1bOB\x1b[H\x1b[1~"), ElementsAre(kUp, kDown, kHome, kHome));
   EXPECT_THAT(KeyReader().Keys("\x1b[5~\x1b[6~"), ElementsAre(kPageUp, kPageDown));
 }
 
