@@ -143,7 +143,7 @@ absl::Status GroupStore::Apply(Push push) {
     const double failure_time = group == nullptr ? 0 : group->failure_time;
     AddTimes(push.grouping, push.unix_seconds, failure_time, &*families);
   }
-  const absl::Status room = CheckRoom(*families, group, push.mode);
+  absl::Status room = CheckRoom(*families, group, push.mode);
   if (!room.ok()) return room;
 
   group = FindOrMake(key, push.grouping);
