@@ -23,7 +23,7 @@ absl::StatusOr<UniqueFd> OpenSocketOf(const SocketAddress& address, const std::s
   // Connections of a predecessor that linger do not block the port; a listener still does.
   const int on = 1;
   ::setsockopt(fd->get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  absl::Status bound = BindSocket(fd->get(), address, kind.c_str());
+  absl::Status bound = BindSocket(fd->get(), address, kind);
   if (bound.ok()) bound = ListenOn(fd->get(), absl::StrCat(kind, " ", address.ToString()));
   if (!bound.ok()) return bound;
   return fd;
