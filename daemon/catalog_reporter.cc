@@ -8,24 +8,6 @@
 #include "daemon/log.h"
 
 namespace tallyd {
-namespace {
-
-// "pid 12 (shop), uid 1000, unit shop.service", as far as the kernel and /proc tell.
-std::string SenderText(const SenderInfo& sender) {
-  if (sender.kind != SenderInfo::Kind::kProcess) {
-    return sender.kind == SenderInfo::Kind::kUnknown ? "unknown" : "others";
-  }
-  std::string text;
-  if (sender.who.pid > 0) absl::StrAppend(&text, "pid ", sender.who.pid);
-  if (!sender.names.command.empty()) absl::StrAppend(&text, " (", sender.names.command, ")");
-  if (sender.who.uid != Credentials::kNobody) {
-    absl::StrAppend(&text, text.empty() ? "" : ", ", "uid ", sender.who.uid);
-  }
-  if (!sender.names.unit.empty()) absl::StrAppend(&text, ", unit ", sender.names.unit);
-  return text;
-}
-
-}  // namespace
 
 CatalogReporter::CatalogReporter(Loop* loop, std::vector<ViolationLog*> logs,
                                  const SenderDirectory* senders, prometheus::Registry* registry)

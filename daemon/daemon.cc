@@ -177,6 +177,7 @@ absl::Status Daemon::StartHttp(size_t rule_count) {
                                               merger_.get());
   own_metrics_->SetConnectionCounts(&connection_counts_);
   own_metrics_->SetSeriesLimit(options_.series_limit);
+  own_metrics_->SetBudget(shards_->budget());
   own_metrics_->SetRelay(relay_.get());
   own_metrics_->SetMappingRules(rule_count);
   StartGroups();
@@ -189,6 +190,10 @@ absl::Status Daemon::StartHttp(size_t rule_count) {
   // merger has been told, the second does not.
   merger_->MergeNow();
   merger_->MergeNow();
+  budget_reporter_ = std::make_unique<BudgetReporter>(&control_, merger_.get(), shards_->budget(),
+                                                      senders_.get(), options_.evict_after);
+  budget_reporter_->SetCatalog(shards_->rules()->At(shards_->rules()->newest()).options().catalog);
+  budget_reporter_->Start();
   HttpServer::Options http;
   http.addresses = options_.web;
   http.telemetry_path = options_.telemetry_path;
@@ -253,6 +258,7 @@ absl::Status Daemon::StartAdmin() {
                          bool as_json) { return ExplainJob(line_untrusted, dialect, as_json); };
   top_ = std::make_unique<TopReporter>(own_metrics_.get(), merger_.get(), senders_.get(),
                                        shards_->threads().size());
+  top_->SetBudgets([this](TopReport* report) { budget_reporter_->AddTo(report); });
   hooks.top = [this](const TopQuestion& question, TopReporter::Done done) {
     top_->Report(question, std::move(done));
   };
@@ -360,6 +366,7 @@ absl::Status Daemon::ReloadRules() {
   if (!rules.ok()) return rules.status();
   LogMappingWarnings(*rules);
   const size_t count = RuleCount(*rules);
+  std::shared_ptr<const CatalogIndex> catalog = rules->catalog;
   absl::Status status = shards_->UseRules(*std::move(rules), [count] {
     LogInfo("reloaded", {{"rules", absl::StrCat(count)}});
   });
@@ -367,6 +374,7 @@ absl::Status Daemon::ReloadRules() {
   own_metrics_->SetMappingRules(count);
   catalog_reporter_->Forget();
   catalog_series_->Use(shards_->rules()->At(shards_->rules()->newest()));
+  budget_reporter_->SetCatalog(std::move(catalog));
   return status;
 }
 
@@ -396,6 +404,7 @@ void Daemon::Finish() {
   groups_->Stop();
   if (admin_) admin_->Stop();
   catalog_reporter_->Stop();
+  budget_reporter_->Stop();
   senders_->Stop();
   control_.stop();
   LogStopped();

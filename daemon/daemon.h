@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "daemon/admin_server.h"
+#include "daemon/budget_reporter.h"
 #include "daemon/catalog_reporter.h"
 #include "daemon/catalog_series.h"
 #include "daemon/connection_counts.h"
@@ -80,6 +81,7 @@ class Daemon {
   std::unique_ptr<SenderDirectory> senders_;  // asked by the shards' threads
   std::unique_ptr<ShardSet> shards_;
   std::unique_ptr<Relay> relay_;  // null: none
+  std::unique_ptr<BudgetReporter> budget_reporter_;  // asked by the merger thread
   std::unique_ptr<MergeThread> merger_;
   std::unique_ptr<OwnMetrics> own_metrics_;
   std::unique_ptr<PushThread> pushes_;  // null: none

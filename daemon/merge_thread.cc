@@ -213,6 +213,9 @@ class MergeThread::Impl {
       ++status_.merges;
       status_.series = merger_->series();
       status_.families = merger_->families();
+      status_.folded_families = merger_->folded_families();
+      status_.evicted += stats.series_evicted;
+      status_.forgotten = merger_->forgotten();
       status_.last_merge_duration = took;
       status_.total_merge_duration += took;
       status_.last_merge_ns = begin_ns;

@@ -69,6 +69,9 @@ class MergeThread {
     uint64_t merges = 0;
     uint64_t series = 0;
     uint64_t families = 0;
+    uint64_t folded_families = 0;
+    uint64_t evicted = 0;    // series, over all merges
+    uint64_t forgotten = 0;  // series that would start at 0 if they came back
     absl::Duration last_merge_duration;
     absl::Duration total_merge_duration;
     int64_t last_merge_ns = 0;  // monotonic clock, when it began; 0 before the first

@@ -9,8 +9,10 @@
 #include <string_view>
 #include <utility>
 
+#include "daemon/budget_metrics.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/metric_builder.h"
 #include "daemon/own_metrics_text.h"
 #include "daemon/process_metrics.h"
 #include "daemon/push/push_metrics.h"
@@ -25,43 +27,8 @@ namespace {
 
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
-using prometheus::MetricType;
 
 constexpr std::string_view kProcessPrefix = "process_";
-
-ClientMetric::Label ToLabel(std::string_view name, std::string_view value) {
-  return {std::string(name), std::string(value)};
-}
-
-// A family that is built anew for each collection.
-class FamilyBuilder {
- public:
-  FamilyBuilder(MetricType type, std::string_view name, std::string_view help)
-      : family_{std::string(name), std::string(help), type, {}} {}
-
-  FamilyBuilder& Add(double value, std::vector<ClientMetric::Label> labels = {}) {
-    ClientMetric& metric = family_.metric.emplace_back();
-    metric.label = std::move(labels);
-    (family_.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
-    return *this;
-  }
-  FamilyBuilder& Add(uint64_t value, std::vector<ClientMetric::Label> labels = {}) {
-    return Add(static_cast<double>(value), std::move(labels));
-  }
-
-  void MoveTo(std::vector<MetricFamily>* families) { families->push_back(std::move(family_)); }
-
- private:
-  MetricFamily family_;
-};
-
-FamilyBuilder CounterFamily(std::string_view name, std::string_view help) {
-  return FamilyBuilder(MetricType::Counter, name, help);
-}
-
-FamilyBuilder GaugeFamily(std::string_view name, std::string_view help) {
-  return FamilyBuilder(MetricType::Gauge, name, help);
-}
 
 // What the shards know.
 class LedgerMetrics : public prometheus::Collectable {
@@ -352,6 +319,7 @@ OwnMetrics::OwnMetrics(std::vector<const Ledger*> ledgers, std::vector<ListenerI
   collectables_.push_back(std::make_unique<RelayMetrics>(&relay_));
   collectables_.push_back(std::make_unique<PushMetrics>(this));
   collectables_.push_back(std::make_unique<StateMetrics>(this));
+  collectables_.push_back(std::make_unique<BudgetMetrics>(&budget_, merge_thread_));
   merge_thread_->SetObserver(
       [this](absl::Duration took, const MergeStats& stats) { ObserveMerge(took, stats); });
 }
@@ -461,6 +429,11 @@ void OwnMetrics::SetPushStatuses(PushStatuses statuses) {
 std::vector<PushStatus> OwnMetrics::push_statuses() const {
   const absl::MutexLock lock(&mu_);
   return push_statuses_ ? push_statuses_() : std::vector<PushStatus>();
+}
+
+void OwnMetrics::SetBudget(const SeriesBudget* budget) {
+  // Release, as for the connection counts.
+  budget_.store(budget, std::memory_order_release);
 }
 
 void OwnMetrics::SetRelay(const Relay* relay) {

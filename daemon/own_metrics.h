@@ -20,6 +20,7 @@
 #include "absl/time/time.h"
 #include "core/expose/text.h"
 #include "core/shard/ledger.h"
+#include "core/shard/series_budget.h"
 #include "core/wire/reason.h"
 #include "daemon/connection_counts.h"
 #include "daemon/merge_thread.h"
@@ -94,6 +95,8 @@ class OwnMetrics {
   using PushStatuses = std::function<std::vector<PushStatus>()>;
   void SetPushStatuses(PushStatuses statuses);
   std::vector<PushStatus> push_statuses() const;
+  // Without, there are no families about it. It outlives this.
+  void SetBudget(const SeriesBudget* budget);
   // Without, there are no families about a relay, which outlives this.
   void SetRelay(const Relay* relay);
   void SetMappingRules(size_t rules);
@@ -138,6 +141,7 @@ class OwnMetrics {
   MergeThread* const merge_thread_;
   std::atomic<const ConnectionCounts*> connection_counts_{nullptr};
   std::atomic<const Relay*> relay_{nullptr};
+  std::atomic<const SeriesBudget*> budget_{nullptr};
   std::atomic<uint64_t> series_limit_{0};
 
   mutable absl::Mutex mu_;

@@ -101,6 +101,20 @@ ProcessNames NamesOf(int32_t pid, int64_t seen_ns) {
   return names;
 }
 
+std::string SenderText(const SenderInfo& sender) {
+  if (sender.kind != SenderInfo::Kind::kProcess) {
+    return sender.kind == SenderInfo::Kind::kUnknown ? "unknown" : "others";
+  }
+  std::string text;
+  if (sender.who.pid > 0) absl::StrAppend(&text, "pid ", sender.who.pid);
+  if (!sender.names.command.empty()) absl::StrAppend(&text, " (", sender.names.command, ")");
+  if (sender.who.uid != Credentials::kNobody) {
+    absl::StrAppend(&text, text.empty() ? "" : ", ", "uid ", sender.who.uid);
+  }
+  if (!sender.names.unit.empty()) absl::StrAppend(&text, ", unit ", sender.names.unit);
+  return text;
+}
+
 SenderDirectory::SenderDirectory(Loop* loop, std::vector<SenderTable*> tables)
     : loop_(loop),
       tables_(std::move(tables)),

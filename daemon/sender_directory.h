@@ -44,6 +44,10 @@ struct SenderInfo {
   SenderTable::Counts counts;
 };
 
+// "pid 12 (shop), uid 1000, unit shop.service", as far as the kernel and /proc tell; "unknown",
+// "others".
+std::string SenderText(const SenderInfo& sender);
+
 // Looks names up as soon as a shard has a new sender, some at a time, and now and then whether the
 // processes are still there.
 //

@@ -75,13 +75,13 @@ struct TopSender {
 
 // A bound on series that was reached, so that samples fold.
 struct TopOverBudget {
-  std::string of = {};      // "family", "sender", "all"
+  std::string of = {};      // "family", "sender", "all", "label_bytes"
   std::string family = {};  // empty if no single one
   std::string label = {};   // whose values are too many; empty if none stands out
-  std::string sender = {};  // who made most of them, as far as it is known
+  std::string sender = {};  // whose sample was the last without room, as far as it is known
   uint64_t series = 0;
   uint64_t limit = 0;
-  uint64_t folded = 0;  // samples
+  std::optional<uint64_t> folded = {};  // samples
 };
 
 struct TopBudgets {

@@ -250,8 +250,9 @@ class Tables {
                      {"OVER BUDGET", false}};
     for (const TopReport::OverBudget& over : report_.budgets->over) {
       Row& row = table.rows.emplace_back();
-      row.by = Key({}, over.folded, over.series, over.folded, over.folded);
-      row.total = static_cast<double>(over.folded);
+      const uint64_t folded = over.folded.value_or(0);
+      row.by = Key({}, folded, over.series, folded, folded);
+      row.total = static_cast<double>(folded);
       row.name = over.family.empty() ? "-" : Ascii(over.family);
       const auto or_none = [](const std::string& text) { return text.empty() ? "-" : Ascii(text); };
       row.cells = {Number(over.folded),

@@ -196,11 +196,17 @@ class Merger::Impl {
     std::vector<FoldedFamily> folded;
     for (const auto& [name, labels] : folded_) {
       const FamilyTypes::Notes* const notes = families_->NotesOf(name);
-      const uint32_t sender = notes == nullptr ? 0 : notes->sender.load(std::memory_order_relaxed);
-      folded.push_back({name, labels, static_cast<uint16_t>(sender)});
+      FoldedFamily& family = folded.emplace_back();
+      family.name = name;
+      family.labels = labels;
+      if (notes == nullptr) continue;
+      family.sender =
+          FamilyTypes::SenderNote::Unpack(notes->sender.load(std::memory_order_relaxed));
+      family.series = notes->series.load(std::memory_order_relaxed);
     }
     return folded;
   }
+  uint64_t folded_families() const { return folded_.size(); }
 
  private:
   void Visit(CellRef cell, SlotVisit what, ShardReader::SlotView* view) {
@@ -623,6 +629,7 @@ uint64_t Merger::series() const { return impl_->series(); }
 uint64_t Merger::families() const { return impl_->families(); }
 uint64_t Merger::forgotten() const { return impl_->forgotten(); }
 std::vector<FoldedFamily> Merger::FoldedFamilies() const { return impl_->FoldedFamilies(); }
+uint64_t Merger::folded_families() const { return impl_->folded_families(); }
 void Merger::Declare(const std::vector<SeriesSpec>& series, uint32_t rules_sequence) {
   impl_->Declare(series, rules_sequence);
 }

@@ -40,7 +40,9 @@ struct MergerOptions {
 struct FoldedFamily {
   std::string name;
   std::vector<std::string> labels;  // that have too many values; empty: all samples without room
-  uint16_t sender = 0;              // whose sample was the last that found no room
+  // Whose sample was the last that found no room.
+  FamilyTypes::SenderNote sender = {};
+  uint64_t series = 0;  // that are admitted, of all shards; 0 if the family has no account
 };
 
 // A family of senders, as a whole.
@@ -101,6 +103,7 @@ class Merger {
   // Series that expired and would start at 0 if they came back.
   uint64_t forgotten() const;
   std::vector<FoldedFamily> FoldedFamilies() const;
+  uint64_t folded_families() const;
 
  private:
   class Impl;

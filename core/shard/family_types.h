@@ -60,7 +60,18 @@ class FamilyTypes {
   struct Notes {
     std::atomic<uint32_t> series;      // SeriesBudget: that are admitted
     std::atomic<uint32_t> fold_label;  // hash of the label that has too many values; 0: not known
-    std::atomic<uint32_t> sender;      // whose sample was last folded for want of room
+    std::atomic<uint32_t> sender;      // whose sample was last folded for want of room: SenderNote
+  };
+  // A sender's number is one of its shard alone; there are fewer than kSenderNumbers in each.
+  static constexpr uint32_t kSenderNumbers = 4096;
+  struct SenderNote {
+    uint32_t shard = 0;
+    uint16_t number = 0;
+
+    uint32_t Pack() const { return shard * kSenderNumbers + number; }
+    static SenderNote Unpack(uint32_t word) {
+      return {word / kSenderNumbers, static_cast<uint16_t>(word % kSenderNumbers)};
+    }
   };
   // Any thread. Null if nobody has met the family.
   Notes* NotesOf(std::string_view family) const;

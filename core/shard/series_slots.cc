@@ -44,6 +44,7 @@ SeriesSlots::SeriesSlots(const ShardOptions& options, RuleBook* book, FamilyType
       budget_(budget),
       memory_(memory),
       senders_(senders),
+      shard_(static_cast<uint32_t>(options.index)),
       hash_seed_(options.hash_seed),
       max_keys_(options.max_keys),
       key_memory_(memory->key_bytes()) {
@@ -215,7 +216,11 @@ void SeriesSlots::ReleaseBudget(uint32_t slot) {
 // to a family for all that has no room.
 KeyEntry SeriesSlots::Fold(const KeyView& key, uint32_t hash, uint16_t sender) {
   FamilyTypes::Notes* const notes = families_->NotesOf(spec_.name);
-  if (notes != nullptr) notes->sender.store(sender, std::memory_order_relaxed);
+  if (notes != nullptr) {
+    static_assert(Source::kMaxSenders <= FamilyTypes::kSenderNumbers);
+    const FamilyTypes::SenderNote note = {.shard = shard_, .number = sender};
+    notes->sender.store(note.Pack(), std::memory_order_relaxed);
+  }
   uint32_t slot = 0;
   if (!(notes != nullptr && FoldInFamily(key.type, notes, &slot)) &&
       !FoldOutside(key.type, &slot)) {

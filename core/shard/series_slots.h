@@ -190,6 +190,7 @@ class SeriesSlots {
   SeriesBudget* const budget_;
   ShardMemory* const memory_;
   SenderCounts* const senders_;  // by Source::sender
+  const uint32_t shard_;
   const uint64_t hash_seed_;
   const uint64_t max_keys_;
 
