@@ -1,14 +1,25 @@
 """Budgets: past a bound samples fold, exactly, and everybody can see where, why and whose."""
 
+import contextlib
 import re
 import subprocess
 import unittest
 
 import test_senders
-from harness import Daemon, needs, wait_for
-from test_senders import Child, daemon_of_senders, top
+from harness import Daemon, needs, scratch, wait_for
+from test_senders import Child, top
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+@contextlib.contextmanager
+def daemon_with_top(*flags):
+    """A daemon that can be asked and sent to over UNIX sockets, and their folder."""
+    with scratch() as directory:
+        with Daemon(f"--admin.socket={directory}/admin.sock",
+                    f"--statsd.listen-unixgram={directory}/gram.sock",
+                    f"--statsd.listen-unixseqpacket={directory}/packet.sock", *flags) as daemon:
+            yield daemon, directory
 
 
 def own(daemon):
@@ -36,14 +47,13 @@ def folds(daemon):
 
 class FoldingTest(unittest.TestCase):
     def settle(self, daemon, received):
-        """All is applied; every format is what a strict scraper takes. Returns a scrape."""
+        """All is applied, and what is scraped is what a strict scraper takes."""
         ledger = daemon.settle(received=received)
         self.assertEqual((ledger.received, ledger.applied, ledger.lost), (received, received, 0))
-        daemon.scrape(accept=OPENMETRICS)
         return daemon.scrape()
 
     def test_a_family_folds_by_the_label_that_explodes(self):
-        with daemon_of_senders("--series.family-limit=100") as (daemon, directory):
+        with daemon_with_top("--series.family-limit=100", "--shards=2") as (daemon, directory):
             daemon.send_udp(*(f"quiet:1|c|#n:{i}" for i in range(20)))
             daemon.send_udp(*(f"loud:1|c|#id:{i},zone:{'ab'[i % 2]}" for i in range(1000)))
             scrape = self.settle(daemon, 1020)
@@ -84,6 +94,7 @@ class FoldingTest(unittest.TestCase):
                 daemon.send_udp(*(f"n{kind[-1]}{i}:{kind}" for i in range(100)))
             daemon.send_udp("known:1|c")
             scrape = self.settle(daemon, 402)
+            daemon.scrape(accept=OPENMETRICS)
             self.assertEqual(scrape.value("known"), 2)
             counters = sum(v for (name, _), v in scrape.samples.items()
                            if re.fullmatch(r"nc\d+", name))
@@ -97,7 +108,7 @@ class FoldingTest(unittest.TestCase):
             self.assertTrue(all("label=all" in line for line in folds(daemon)))
 
     def test_a_greedy_sender_folds_and_a_modest_one_does_not(self):
-        with daemon_of_senders("--series.sender-limit=20", "--shards=1") as (daemon, directory):
+        with daemon_with_top("--series.sender-limit=20", "--shards=1") as (daemon, directory):
             admin = directory / "admin.sock"
             with Child("gram", directory) as greedy, Child("gram", directory) as modest:
                 for child, first, count in ((greedy, 0, 100), (modest, 1000, 10)):
@@ -125,7 +136,7 @@ class FoldingTest(unittest.TestCase):
 
     def test_the_sender_is_told_whichever_shard_has_it(self):
         """The same number is another sender in another shard."""
-        with daemon_of_senders("--series.family-limit=5", "--shards=4") as (daemon, directory):
+        with daemon_with_top("--series.family-limit=5", "--shards=4") as (daemon, directory):
             with Child("packet", directory) as first, Child("packet", directory) as second, \
                     Child("packet", directory) as third:
                 children = (first, second, third)
