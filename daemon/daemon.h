@@ -80,7 +80,7 @@ class Daemon {
   std::unique_ptr<ListenerSet> listeners_;
   std::unique_ptr<SenderDirectory> senders_;  // asked by the shards' threads
   std::unique_ptr<ShardSet> shards_;
-  std::unique_ptr<Relay> relay_;  // null: none
+  std::unique_ptr<Relay> relay_;                     // null: none
   std::unique_ptr<BudgetReporter> budget_reporter_;  // asked by the merger thread
   std::unique_ptr<MergeThread> merger_;
   std::unique_ptr<OwnMetrics> own_metrics_;
