@@ -284,7 +284,7 @@ class OnceTest(unittest.TestCase):
             self.assertEqual((code, error), (0, ""))
             self.assertIn("received 3 = applied 2 + dropped 1", out)
             self.assertIn("FAMILY (1)", out)
-            self.assertRegex(out, r"(?m)^ +2 +- +counter +api_calls$")
+            self.assertRegex(out, r"(?m)^ +2 +100000 +- +- +counter +api_calls$")
             self.assertRegex(out, r"(?m)^ +- +1 +dropped +malformed_line$")
             self.assertNotIn("\x1b", out)
 
