@@ -112,22 +112,30 @@ class Tables {
     return view_.exact ? absl::StrFormat("%.1f", *rate) : ShortNumber(*rate);
   }
 
-  double Key(const std::optional<double>& rate, uint64_t total, uint64_t series, uint64_t dropped,
-             uint64_t folded) const {
+  // What a row may be sorted by.
+  struct SortKeys {
+    double rate = 0;
+    uint64_t total = 0;
+    uint64_t series = 0;
+    uint64_t dropped = 0;
+    uint64_t folded = 0;
+  };
+
+  double Key(const SortKeys& keys) const {
     switch (view_.sort) {
       case TopSort::kRate:
-        return rate.value_or(0);
+        return keys.rate;
       case TopSort::kSeries:
-        return static_cast<double>(series);
+        return static_cast<double>(keys.series);
       case TopSort::kDropped:
-        return static_cast<double>(dropped);
+        return static_cast<double>(keys.dropped);
       case TopSort::kFolded:
-        return static_cast<double>(folded);
+        return static_cast<double>(keys.folded);
       case TopSort::kTotal:
       case TopSort::kName:
         break;
     }
-    return static_cast<double>(total);
+    return static_cast<double>(keys.total);
   }
 
   Table Families() const {
@@ -144,7 +152,10 @@ class Tables {
     for (const TopReport::Family& family : report_.families) {
       Row& row = table.rows.emplace_back();
       const uint64_t folded = family.folded.value_or(0);
-      row.by = Key(family.changes_rate, family.changes, family.series, 0, folded);
+      row.by = Key({.rate = family.changes_rate.value_or(0),
+                    .total = family.changes,
+                    .series = family.series,
+                    .folded = folded});
       row.total = static_cast<double>(family.series);
       row.name = Ascii(family.name);
       row.cells = {Number(family.series)};
@@ -175,7 +186,11 @@ class Tables {
     for (const TopReport::Sender& sender : report_.senders) {
       const uint64_t series = sender.series.value_or(sender.series_made);
       Row& row = table.rows.emplace_back();
-      row.by = Key(sender.samples_rate, sender.samples, series, sender.dropped, sender.folded);
+      row.by = Key({.rate = sender.samples_rate.value_or(0),
+                    .total = sender.samples,
+                    .series = series,
+                    .dropped = sender.dropped,
+                    .folded = sender.folded});
       row.total = static_cast<double>(sender.samples);
       row.name = Ascii(WhoOf(sender));
       row.cells = {Rate(sender.samples_rate), Number(sender.samples), Number(sender.dropped)};
@@ -200,8 +215,11 @@ class Tables {
                           {absl::StrCat("LISTENER (", report_.listeners.size(), ")"), false}});
     for (const TopReport::Listener& listener : report_.listeners) {
       Row& row = table.rows.emplace_back();
-      row.by = Key(listener.samples_rate, listener.samples, listener.samples,
-                   listener.kernel_dropped, listener.samples);
+      row.by = Key({.rate = listener.samples_rate.value_or(0),
+                    .total = listener.samples,
+                    .series = listener.samples,
+                    .dropped = listener.kernel_dropped,
+                    .folded = listener.samples});
       row.total = static_cast<double>(listener.samples);
       row.name = Ascii(listener.name);
       row.cells = {Rate(listener.samples_rate), Number(listener.samples),
@@ -224,7 +242,11 @@ class Tables {
     for (const TopReport::Reason& reason : reasons) {
       if (reason.count == 0) continue;
       Row& row = table->rows.emplace_back();
-      row.by = Key(reason.rate, reason.count, reason.count, reason.count, reason.count);
+      row.by = Key({.rate = reason.rate.value_or(0),
+                    .total = reason.count,
+                    .series = reason.count,
+                    .dropped = reason.count,
+                    .folded = reason.count});
       row.total = static_cast<double>(reason.count);
       row.name = Ascii(reason.reason);
       row.cells = {Rate(reason.rate), Number(reason.count), what, row.name};
@@ -251,7 +273,7 @@ class Tables {
     for (const TopReport::OverBudget& over : report_.budgets->over) {
       Row& row = table.rows.emplace_back();
       const uint64_t folded = over.folded.value_or(0);
-      row.by = Key({}, folded, over.series, folded, folded);
+      row.by = Key({.total = folded, .series = over.series, .dropped = folded, .folded = folded});
       row.total = static_cast<double>(folded);
       row.name = over.family.empty() ? "-" : Ascii(over.family);
       const auto or_none = [](const std::string& text) { return text.empty() ? "-" : Ascii(text); };
