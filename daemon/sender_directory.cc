@@ -53,8 +53,6 @@ int64_t MonotonicOfTicks(uint64_t ticks) {
   return static_cast<int64_t>(ticks) * tick_ns - asleep_ns;
 }
 
-bool IsGone(int32_t pid) { return ::kill(pid, 0) != 0 && errno == ESRCH; }
-
 }  // namespace
 
 std::optional<uint64_t> StartTicksOf(std::string_view stat) {
@@ -113,6 +111,13 @@ std::string SenderText(const SenderInfo& sender) {
   }
   if (!sender.names.unit.empty()) absl::StrAppend(&text, ", unit ", sender.names.unit);
   return text;
+}
+
+// A pid may be given to another process; its start tells them apart.
+bool HasEnded(int32_t pid, uint64_t start_ticks) {
+  if (::kill(pid, 0) != 0 && errno == ESRCH) return true;
+  if (start_ticks == 0) return false;
+  return StartTicksOf(ReadProc(pid, "stat")).value_or(start_ticks) != start_ticks;
 }
 
 SenderDirectory::SenderDirectory(Loop* loop, std::vector<SenderTable*> tables)
@@ -187,18 +192,13 @@ void SenderDirectory::WatchSome() {
   }
 }
 
-// A pid may be given to another process; its start tells them apart.
 void SenderDirectory::WatchOne(size_t table, uint16_t number) {
   SenderTable::View view;
   if (!tables_[table]->Read(number, &view) || view.who.pid <= 0) return;
   if (number >= named_[table].size()) return;
   Named& named = named_[table][number];
   if (named.version != view.version || named.ended) return;
-  const uint64_t known_ticks = named.names.start_ticks;
-  named.ended = IsGone(view.who.pid);
-  if (!named.ended && known_ticks != 0) {
-    named.ended = StartTicksOf(ReadProc(view.who.pid, "stat")).value_or(known_ticks) != known_ticks;
-  }
+  named.ended = HasEnded(view.who.pid, named.names.start_ticks);
   if (named.ended) tables_[table]->MarkEnded(number, view.version);
 }
 

@@ -31,6 +31,9 @@ std::string UnitOf(std::string_view cgroup);
 // later is somebody else.
 ProcessNames NamesOf(int32_t pid, int64_t seen_ns);
 
+// Whether the process is gone that had this pid and began at `start_ticks` (0: unknown).
+bool HasEnded(int32_t pid, uint64_t start_ticks);
+
 // A sender, over all shards.
 struct SenderInfo {
   enum class Kind { kProcess, kUnknown, kOthers };

@@ -26,11 +26,13 @@ enum class Violation : uint8_t {
   kMissingLabel,
   kLabelValue,  // outside the declared set
   kType,
+  kSecondSender,  // of a gauge that one process alone may report; no key shows it
   kCount
 };
 inline constexpr size_t kViolations = static_cast<size_t>(Violation::kCount);
 inline constexpr std::array<std::string_view, kViolations> kViolationNames = {
-    "undeclared_metric", "undeclared_label", "missing_label", "label_value", "type"};
+    "undeclared_metric", "undeclared_label", "missing_label", "label_value", "type",
+    "second_sender"};
 constexpr std::string_view Name(Violation violation) {
   return kViolationNames[static_cast<size_t>(violation)];
 }

@@ -304,6 +304,9 @@ void Rules::UseFamily(const DeclaredFamily& family, SeriesSpec* spec) const {
   spec->layout = IsObserver(spec->kind) ? family_layouts_[family.number] : uint16_t{0};
   spec->ttl_ms = family.rule.ttl_ms > 0 ? family.rule.ttl_ms : defaults_.ttl_ms;
   spec->non_negative = family.metric->non_negative;
+  if (family.metric->single_sender && family.catalog->mode != CatalogMode::kOpen) {
+    spec->single_sender = family.metric->name;
+  }
   spec->fold_label = family.fold_label;
   if (family.catalog->mode == CatalogMode::kEnforce) spec->family_limit = family.series_limit;
 }

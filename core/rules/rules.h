@@ -53,8 +53,10 @@ struct SeriesSpec {
   double scale = 1;    // of the value, after milliseconds and rate
 
   // What the catalogs say; nothing but violations of families that they do not declare.
-  bool folded = false;          // values outside their sets were replaced by "__overflow__"
-  bool non_negative = false;    // a gauge whose changes stop at 0
+  bool folded = false;        // values outside their sets were replaced by "__overflow__"
+  bool non_negative = false;  // a gauge whose changes stop at 0
+  // The family of a gauge that one process alone may report; lives as long as the Rules.
+  std::string_view single_sender;
   uint32_t family_limit = 0;    // series of the family; 0: the default
   std::string_view fold_label;  // to fold first past the limit; empty: the one that explodes
   ViolationSet violations;      // there even if the key is refused for them

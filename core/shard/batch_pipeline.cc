@@ -193,6 +193,7 @@ void BatchPipeline::CountNoted(const Pending& pending) {
     ++counts_.folded;
     senders_[pending.sender].folded.Add(1);
   }
+  if (pending.entry.noted) slots_->NoteSender(pending.entry, pending.sender);
   if (!pending.entry.repairs) return;
   const SeriesSlots::Extras& extras = slots_->ExtrasOf(pending.entry);
   counts_.repaired[static_cast<size_t>(RepairReason::kBadTag)] +=

@@ -38,7 +38,8 @@ struct KeyEntry {
   uint16_t key_size = 0;
   SampleType type = SampleType::kCounter;
   Action action : 4 = Action::kNone;
-  bool noted : 1 = false;    // each sample is to be counted elsewhere too: as one of these
+  // Each sample is to be noted elsewhere too: as one of the next two, or its sender is.
+  bool noted : 1 = false;
   bool repairs : 1 = false;  // it costs repairs: SeriesSlots knows which
   bool folded : 1 = false;   // it goes to an overflow series
   bool scaled : 1 = false;   // its value is scaled: SeriesSlots knows how

@@ -60,6 +60,7 @@ void SeriesSlots::UseRules(uint16_t generation) {
   aliases_.clear();
   ForgetAllPassing();
   extras_.clear();
+  reporters_.clear();
   keys_.Clear();
   rules_ = &book_->At(generation);
   book_->Release(std::exchange(generation_, generation));
@@ -186,6 +187,9 @@ SeriesBudget::Answer SeriesSlots::Admit(const SeriesBudget::Charge& charge, uint
 }
 
 void SeriesSlots::ForgetSender(uint16_t sender) {
+  for (auto& [key, reporter] : reporters_) {
+    if (reporter.sender == sender) reporter.sender = Source::kUnknownSender;
+  }
   if (senders_[sender].series.Get() == 0) return;
   std::replace(slot_senders_.begin(), slot_senders_.end(), sender, Source::kUnknownSender);
   senders_[sender].series.Set(0);
@@ -401,7 +405,7 @@ KeyEntry SeriesSlots::Enter(const StoredKey& stored, const SeriesSpec& spec, Act
     entry.folded = spec.folded;
     // An overflow gauge stands for many: changes that take it below 0 need not be wrong.
     const bool stops = spec.non_negative && spec.kind == SeriesKind::kGauge && !spec.folded;
-    entry.noted = entry.repairs || entry.folded || stops;
+    entry.noted = entry.repairs || entry.folded || stops || !spec.single_sender.empty();
     entry.scaled = spec.scale != 1;
     if (entry.repairs || entry.scaled || stops) {
       extras_[stored.place] = {.bad_tags = spec.bad_tags,
@@ -411,6 +415,9 @@ KeyEntry SeriesSlots::Enter(const StoredKey& stored, const SeriesSpec& spec, Act
                                .scale = spec.scale,
                                .identity = stops ? budget_->HashOf(spec.name, spec.labels) : 0};
     }
+  }
+  if (entry.noted && !spec.single_sender.empty()) {
+    reporters_[stored.place] = {.family = spec.single_sender};
   }
   // Scaling makes seconds of milliseconds first.
   if (entry.scaled && action == Action::kObserveMillis) entry.action = Action::kObserve;
@@ -590,6 +597,7 @@ SeriesSlots::StoredKey SeriesSlots::PrimaryKey(const SlotIdentity& identity) {
 void SeriesSlots::EraseKey(const StoredKey& key) {
   keys_.Erase(key.hash, [&](const KeyEntry& entry) { return entry.key == key.place; });
   extras_.erase(key.place);
+  reporters_.erase(key.place);
 }
 
 void SeriesSlots::Retire(uint32_t slot) {

@@ -61,7 +61,8 @@ class SeriesSlots {
   void BeginGroup() {
     if (HasTooManyPassing() || passing_stale_ > 0) ForgetPassing(kForgetStep);
   }
-  // The number stands for another sender from now on, to whom its series are not charged.
+  // The number stands for another sender from now on, to whom its series are not charged, and who
+  // has reported nothing yet.
   void ForgetSender(uint16_t sender);
   // Retires idle and evicted slots among the next `slots` ones.
   void Expire(uint32_t slots);
@@ -105,6 +106,15 @@ class SeriesSlots {
     const Extras& extras = ExtrasOf(entry);
     return extras.non_negative && !budget_->IsShared(extras.identity);
   }
+  // Of a noted entry: a sample came from `sender`.
+  void NoteSender(const KeyEntry& entry, uint16_t sender) {
+    if (reporters_.empty() || sender == Source::kUnknownSender) return;
+    const auto reporter = reporters_.find(entry.key);
+    if (reporter == reporters_.end() || reporter->second.sender == sender) return;
+    if (violations_.NoteReporter(reporter->second.family, sender)) {
+      reporter->second.sender = sender;
+    }
+  }
 
   const HistogramLayout& LayoutOf(CellClass cell_class) const {
     return book_->layout(cell_class.layout());
@@ -125,6 +135,11 @@ class SeriesSlots {
     std::vector<uint32_t> free;
     uint32_t next = 0;  // fresh slots of the pool's newest chunk
     uint32_t end = 0;
+  };
+  // Who was last noted to report a gauge that one process alone may report.
+  struct Reporter {
+    std::string_view family;  // of rules_
+    uint16_t sender = Source::kUnknownSender;
   };
   struct Retired {
     uint32_t slot;
@@ -200,6 +215,7 @@ class SeriesSlots {
   absl::flat_hash_map<uint16_t, Pool> pools_;                      // by CellClass::bits
   absl::flat_hash_map<uint32_t, std::vector<StoredKey>> aliases_;  // further keys of a slot
   absl::flat_hash_map<uint32_t, Extras> extras_;                   // by place of the key
+  absl::flat_hash_map<uint32_t, Reporter> reporters_;              // by place of the key
   std::vector<int64_t> ttls_ms_{0};                                // by SlotIdentity::ttl_class
   std::deque<StoredKey> passing_;                                  // oldest first
   size_t passing_bytes_ = 0;                                       // of their keys

@@ -25,15 +25,25 @@ struct ReportedViolation {
   uint16_t sender = 0;
 };
 
+// Somebody who reports a gauge that one process alone may report.
+struct GaugeReporter {
+  std::string family;
+  uint16_t sender = 0;
+};
+
 // Counts every violation, and keeps the first few until somebody takes them. A violation is one of
 // a key when its meaning is looked up: the first time that the shard meets the key, again after
 // each reload, and again for keys that it could not remember. Samples of known keys cost nothing.
+//
+// Who reports the gauges that one process alone may report is kept beside it. Whether there are two
+// of them a shard cannot tell: numbers of senders are its own, and processes end.
 //
 // One owner, the shard's thread, notes; any thread takes and reads. Thread-safe.
 class ViolationLog {
  public:
   static constexpr size_t kMaxKept = 64;
   static constexpr size_t kMaxNameBytes = 200;
+  static constexpr size_t kMaxReporters = 64;
 
   // Owner thread. Waits for nobody: what finds no room, or somebody who takes, is only counted.
   void Note(const SeriesSpec& spec, uint16_t sender) {
@@ -46,10 +56,27 @@ class ViolationLog {
     }
   }
 
+  // Owner thread. Waits for nobody; false if there is no room, or somebody takes: note it again.
+  bool NoteReporter(std::string_view family, uint16_t sender) {
+    const std::unique_lock lock(reporters_mu_, std::try_to_lock);
+    if (!lock.owns_lock()) return false;
+    for (const GaugeReporter& known : reporters_) {
+      if (known.sender == sender && known.family == family) return true;
+    }
+    if (reporters_.size() == kMaxReporters) return false;
+    reporters_.push_back({std::string(family), sender});
+    return true;
+  }
+
   // Any thread.
   std::vector<ReportedViolation> Take() {
     const std::lock_guard lock(mu_);
     return std::exchange(kept_, {});
+  }
+  // In the order in which they were noted, each once.
+  std::vector<GaugeReporter> TakeReporters() {
+    const std::lock_guard lock(reporters_mu_);
+    return std::exchange(reporters_, {});
   }
   uint64_t Count(Violation violation) const {
     return counts_[static_cast<size_t>(violation)].Get();
@@ -69,6 +96,8 @@ class ViolationLog {
   std::array<LedgerCount, kViolations> counts_;
   std::mutex mu_;
   std::vector<ReportedViolation> kept_;  // guarded by mu_
+  std::mutex reporters_mu_;
+  std::vector<GaugeReporter> reporters_;  // guarded by reporters_mu_
 };
 
 }  // namespace tallyd

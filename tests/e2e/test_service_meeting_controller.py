@@ -10,7 +10,7 @@ from services import Emitter, ServiceTest
 ACTORS = ("controller", "meeting", "participant")
 
 
-class MeetingControllerTest(ServiceTest):
+class ControllerCase(ServiceTest):
     service = "meeting_controller"
 
     def setUp(self):
@@ -51,6 +51,8 @@ class MeetingControllerTest(ServiceTest):
             want["mc_actor_panics_total", label] = truth["panics"].get(actor, 0)
         return want
 
+
+class MeetingControllerTest(ControllerCase):
     def test_meetings_connections_and_participants(self):
         with self.daemon() as daemon, self.controller() as controller:
             truth = self.tell(controller, "create a", "create b", "join a ann", "join a bob",
@@ -103,6 +105,27 @@ class MeetingControllerTest(ServiceTest):
                 self.assertEqual((truth["meetings"], truth["participants"]), (1, 0))
                 self.shows(daemon, {("mc_meetings_active",): 1, ("mc_participants_active",): 0,
                                     ("mc_actor_mailbox_depth", ("actor_type", "meeting")): 0})
+
+
+class SingleSenderTest(ControllerCase):
+    def test_a_second_source_of_a_gauge_is_named_and_a_successor_is_not(self):
+        with self.daemon() as daemon:
+            with self.controller() as first:
+                self.tell(first, "create a")
+                self.shows(daemon, {("mc_meetings_active",): 1})
+                self.tell(first, "end a")
+                self.shows(daemon, {("mc_meetings_active",): 0})
+            with self.controller() as successor:
+                self.tell(successor, "create a", "create b")
+                self.shows(daemon, {("mc_meetings_active",): 2})
+                with self.controller() as second:
+                    self.tell(second, "create c")
+                    self.wait_for_violation(
+                        daemon, "second_sender", "metric=mc_meetings_active",
+                        f'sender="pid {second.pid} ', f'first_sender="pid {successor.pid} ')
+            named = [line for line in daemon.log().splitlines()
+                     if "second_sender" in line and f"pid {first.pid} " in line]
+            self.assertEqual(named, [])
 
 
 class NonNegativeTest(ServiceTest):

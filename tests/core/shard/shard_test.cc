@@ -8,9 +8,12 @@
 #include <random>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "core/rules/catalog_index.h"
 #include "core/shard/cells.h"
+#include "core/shard/violation_log.h"
 
 namespace tallyd {
 namespace {
@@ -19,7 +22,8 @@ class ShardTest : public testing::Test {
  protected:
   void Create(ShardOptions options = {}, int64_t ttl_ms = 0, size_t max_families = 1 << 18) {
     options.hash_seed = 42;
-    rules_ = RuleBook::Create({.default_ttl_ms = ttl_ms, .limits = limits_}).value();
+    rules_ = RuleBook::Create({.default_ttl_ms = ttl_ms, .limits = limits_, .catalog = catalog_})
+                 .value();
     families_ = std::make_unique<FamilyTypes>(max_families, 42);
     budget_ = std::make_unique<SeriesBudget>(limits_of_series_, 42);
     shard_ = Shard::Create(options, rules_.get(), families_.get(), budget_.get()).value();
@@ -68,6 +72,29 @@ class ShardTest : public testing::Test {
   uint64_t Keys() { return ledger().keys.Get(); }
   uint64_t WholeOf(uint32_t slot) { return CounterCell(shard_->memory().CellOf(slot)).whole(); }
 
+  // Declares gauges that one process alone may report.
+  void DeclareSingleSender(const std::vector<std::string>& names,
+                           CatalogMode mode = CatalogMode::kWarn) {
+    Catalog catalog;
+    catalog.mode = mode;
+    for (const std::string& name : names) {
+      DeclaredMetric& metric = catalog.metrics.emplace_back();
+      metric.name = name;
+      metric.type = DeclaredType::kGauge;
+      metric.single_sender = true;
+    }
+    catalog_ = CatalogIndex::Create({std::move(catalog)}).value();
+  }
+  // "family sender" of each note.
+  std::vector<std::string> TakeReporters() {
+    std::vector<std::string> taken;
+    for (const GaugeReporter& reporter : shard_->violations().TakeReporters()) {
+      taken.push_back(reporter.family + " " + std::to_string(reporter.sender));
+    }
+    return taken;
+  }
+
+  std::shared_ptr<const CatalogIndex> catalog_;
   KeyLimits limits_;
   SeriesBudget::Limits limits_of_series_;
   std::unique_ptr<RuleBook> rules_;
@@ -483,6 +510,69 @@ TEST_F(ShardTest, ASenderPastItsBudgetFoldsAndOthersDoNot) {
   Send("h:1|c", greedy);
   EXPECT_EQ(shard_->sender_counts(5).series.Get(), 1u);
   ExpectBalanced();
+}
+
+using Notes = std::vector<std::string>;
+
+TEST_F(ShardTest, NotesWhoReportsAGaugeOfASingleSender) {
+  DeclareSingleSender({"depth", "jobs"});
+  Create();
+  Send("depth:1|g\nother:1|g", {.sender = 5});
+  EXPECT_EQ(TakeReporters(), Notes({"depth 5"}));
+  Send("depth:2|g\ndepth:+1|g", {.sender = 5});
+  EXPECT_EQ(TakeReporters(), Notes()) << "it is known";
+  Send("depth:3|g\njobs:1|g", {.sender = 6});
+  EXPECT_EQ(TakeReporters(), Notes({"depth 6", "jobs 6"}));
+  Send("depth:4|g|#actor:a", {.sender = 6});
+  EXPECT_EQ(TakeReporters(), Notes({"depth 6"})) << "each key by itself";
+  EXPECT_EQ(shard_->violations().Count(Violation::kSecondSender), 0u);
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, UnknownSendersOfAGaugeAreNotNoted) {
+  DeclareSingleSender({"depth"});
+  Create();
+  Send("depth:1|g");
+  Send("depth:1|g", {.sender = 5});
+  Send("depth:1|g");
+  Send("depth:1|g", {.sender = 5});
+  EXPECT_EQ(TakeReporters(), Notes({"depth 5"}));
+}
+
+TEST_F(ShardTest, AnOpenCatalogNotesNobody) {
+  DeclareSingleSender({"depth"}, CatalogMode::kOpen);
+  Create();
+  Send("depth:1|g", {.sender = 5});
+  EXPECT_EQ(TakeReporters(), Notes());
+}
+
+TEST_F(ShardTest, NotesOfSendersInTurnAreBounded) {
+  DeclareSingleSender({"depth"});
+  Create();
+  for (int i = 0; i < 1000; ++i) {
+    Send("depth:1|g", {.sender = static_cast<uint16_t>(5 + i % 2)});
+  }
+  EXPECT_EQ(TakeReporters(), Notes({"depth 5", "depth 6"}));
+  for (uint16_t i = 0; i < 1000; ++i) Send("depth:1|g", {.sender = i});
+  EXPECT_EQ(TakeReporters().size(), ViolationLog::kMaxReporters);
+  Send("depth:1|g", {.sender = 999});
+  EXPECT_EQ(TakeReporters(), Notes({"depth 999"})) << "who found no room is noted later";
+  ExpectBalanced();
+}
+
+TEST_F(ShardTest, AReporterIsNotedAgainAfterAReloadAndUnderANewNumber) {
+  DeclareSingleSender({"depth"});
+  Create();
+  Send("depth:1|g", {.sender = 5});
+  EXPECT_EQ(TakeReporters(), Notes({"depth 5"}));
+  shard_->ForgetSender(5);
+  Send("depth:1|g", {.sender = 5});
+  EXPECT_EQ(TakeReporters(), Notes({"depth 5"}));
+  const uint16_t generation = rules_->Publish({.catalog = catalog_}).value();
+  rules_->Hold(generation);
+  shard_->UseRules(generation);
+  Send("depth:1|g", {.sender = 5});
+  EXPECT_EQ(TakeReporters(), Notes({"depth 5"}));
 }
 
 // The groups of the pipeline hold samples of many senders at a time.
