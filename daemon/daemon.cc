@@ -12,6 +12,7 @@
 #include "core/merge/merger.h"
 #include "daemon/catalog_file.h"
 #include "daemon/descriptor_limit.h"
+#include "daemon/exit_code.h"
 #include "daemon/log.h"
 #include "daemon/mapping_file.h"
 #include "daemon/memory_bound.h"
@@ -103,9 +104,19 @@ void LogMappingWarnings(const Rules::Options& rules) {
   for (const std::string& warning : rules.mapping->config().warnings) LogWarn(warning);
 }
 
+// Whatever no part of the daemon wanted of what was handed in.
+absl::Status CheckAllTaken(const HandedFds& handed) {
+  if (handed.empty()) return absl::OkStatus();
+  std::vector<std::string> names;
+  for (const HandedFd& left : handed.left()) names.push_back(left.name);
+  return UsageError(absl::StrCat("descriptors were handed in that nothing here uses: ",
+                                 absl::StrJoin(names, ", ")));
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options) {
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options, HandedFds handed,
+                                                      ServiceManager manager) {
   RaiseDescriptorLimit();
   // Before anything is bound: a broken file shall not even disturb a socket.
   auto rules = RulesFor(options);
@@ -114,9 +125,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options) {
   const int shards = options.ShardCount();
   auto listeners = ListenerSet::Open(options, shards);
   if (!listeners.ok()) return listeners.status();
-  std::unique_ptr<Daemon> daemon(new Daemon(options, *std::move(listeners)));
+  absl::Status status = CheckAllTaken(handed);
+  if (!status.ok()) return status;
+  std::unique_ptr<Daemon> daemon(new Daemon(options, std::move(manager), *std::move(listeners)));
   const size_t rule_count = RuleCount(*rules);
-  absl::Status status = daemon->StartShards(*std::move(rules), shards);
+  status = daemon->StartShards(*std::move(rules), shards);
   if (status.ok()) status = daemon->StartHttp(rule_count);
   if (status.ok()) status = daemon->StartPush();
   if (status.ok()) status = daemon->StartAdmin();
@@ -127,8 +140,10 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options) {
   return daemon;
 }
 
-Daemon::Daemon(Options options, std::unique_ptr<ListenerSet> listeners)
-    : options_(std::move(options)), listeners_(std::move(listeners)) {}
+Daemon::Daemon(Options options, ServiceManager manager, std::unique_ptr<ListenerSet> listeners)
+    : options_(std::move(options)),
+      manager_(std::move(manager)),
+      listeners_(std::move(listeners)) {}
 
 Daemon::~Daemon() = default;
 

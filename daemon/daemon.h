@@ -14,6 +14,7 @@
 #include "daemon/catalog_series.h"
 #include "daemon/connection_counts.h"
 #include "daemon/exit_code.h"
+#include "daemon/handed_fds.h"
 #include "daemon/http_server.h"
 #include "daemon/job_sessions.h"
 #include "daemon/listener_set.h"
@@ -28,6 +29,7 @@
 #include "daemon/relay.h"
 #include "daemon/running_explainer.h"
 #include "daemon/sender_directory.h"
+#include "daemon/service_manager.h"
 #include "daemon/shard_set.h"
 #include "daemon/top_reporter.h"
 
@@ -39,8 +41,10 @@ namespace tallyd {
 // Ownership: the main thread, which runs the control loop.
 class Daemon {
  public:
-  // Binds, starts all threads and says so in the log. An error names the address.
-  static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Options& options);
+  // Binds what was not handed in, starts all threads and says so in the log and to the manager. An
+  // error names the address.
+  static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Options& options, HandedFds handed,
+                                                       ServiceManager manager);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
@@ -49,7 +53,7 @@ class Daemon {
   ExitCode Run();
 
  private:
-  Daemon(Options options, std::unique_ptr<ListenerSet> listeners);
+  Daemon(Options options, ServiceManager manager, std::unique_ptr<ListenerSet> listeners);
 
   absl::Status StartShards(Rules::Options rules, int shards);
   absl::Status StartRelay();
@@ -74,6 +78,7 @@ class Daemon {
   void Finish();
 
   const Options options_;
+  const ServiceManager manager_;
   Loop control_{1};
   ConnectionCounts connection_counts_;
   std::unique_ptr<ConnectionBudget> connection_budget_;

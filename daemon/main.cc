@@ -4,6 +4,7 @@
 
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_join.h"
@@ -11,8 +12,10 @@
 #include "daemon/check_config.h"
 #include "daemon/daemon.h"
 #include "daemon/exit_code.h"
+#include "daemon/handed_fds.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
+#include "daemon/service_manager.h"
 
 namespace tallyd {
 namespace {
@@ -23,12 +26,13 @@ ExitCode Fail(const absl::Status& status) {
   return code;
 }
 
-ExitCode Serve(const Options& options) {
+ExitCode Serve(const Options& options, absl::StatusOr<HandedFds> handed, ServiceManager manager) {
+  if (!handed.ok()) return Fail(handed.status());
   if (!options.meaningless.empty()) {
     LogInfo("these flags have no meaning here and change nothing",
             {{"flags", absl::StrJoin(options.meaningless, ",")}});
   }
-  auto daemon = Daemon::Start(options);
+  auto daemon = Daemon::Start(options, *std::move(handed), std::move(manager));
   if (!daemon.ok()) return Fail(daemon.status());
   return (*daemon)->Run();
 }
@@ -67,8 +71,11 @@ ExitCode Main(const std::vector<std::string>& arguments) {
     return ExitCode::kClean;
   }
   if (options->check_config) return Check(*options);
+  // Before the log has its thread: both change the environment.
+  absl::StatusOr<HandedFds> handed = HandedFds::FromEnvironment();
+  ServiceManager manager = ServiceManager::FromEnvironment();
   StartLog(options->log_level, options->log_format);
-  const ExitCode code = Serve(*options);
+  const ExitCode code = Serve(*options, std::move(handed), std::move(manager));
   StopLog();
   return code;
 }
