@@ -74,7 +74,12 @@ class TargetReader {
       return;
     }
     if (name == "url") return ReadUrl(leaf);
-    if (name == "interval") return ReadInterval(leaf);
+    if (name == "interval") {
+      return ReadDuration(leaf, absl::Hours(24), "24h (write 15s, 1m30s)", &options_.interval);
+    }
+    if (name == "timeout") {
+      return ReadDuration(leaf, kMaxPushTimeout, "5m (write 10s)", &options_.total_timeout);
+    }
     if (name == "max_series") return ReadMaxSeries(leaf);
     if (name == "own_metrics") return ReadBool(leaf, &options_.own_metrics);
     if (name == "tls.insecure_skip_verify") {
@@ -83,7 +88,7 @@ class TargetReader {
     if (name == "on_exit") return ReadOnExit(leaf);
     Complain(leaf, absl::StrCat("unknown key",
                                 DidYouMean(name,
-                                           {"url", "name", "job", "grouping", "interval",
+                                           {"url", "name", "job", "grouping", "interval", "timeout",
                                             "families", "max_series", "own_metrics", "on_exit",
                                             "basic_auth", "bearer_token_file", "tls"},
                                            "")));
@@ -103,13 +108,13 @@ class TargetReader {
     }
   }
 
-  void ReadInterval(const FlagValue& leaf) {
-    absl::Duration interval;
-    if (absl::ParseDuration(leaf.text, &interval) && interval >= absl::Milliseconds(100) &&
-        interval <= absl::Hours(24)) {
-      options_.interval = interval;
+  void ReadDuration(const FlagValue& leaf, absl::Duration most, const char* bound,
+                    absl::Duration* duration) {
+    absl::Duration read;
+    if (absl::ParseDuration(leaf.text, &read) && read >= absl::Milliseconds(100) && read <= most) {
+      *duration = read;
     } else {
-      Complain(leaf, "not a duration from 100ms to 24h (write 15s, 1m30s)");
+      Complain(leaf, absl::StrCat("not a duration from 100ms to ", bound));
     }
   }
 

@@ -18,6 +18,8 @@ namespace tallyd {
 // push and scrape.
 inline constexpr uint64_t kMaxPushgatewaySeries = 100'000;
 inline constexpr size_t kMaxPushTargets = 16;
+// A request that a target may take so long for holds its bytes in memory so long.
+inline constexpr absl::Duration kMaxPushTimeout = absl::Minutes(5);
 
 // What holds for targets that do not say otherwise. A value.
 struct PushDefaults {
@@ -48,6 +50,7 @@ std::string CheckPushAccess(const HttpUrl& url, const PushCredentials& credentia
 //     job: nightly
 //     grouping: {instance: host1, path: /var/tmp}
 //     interval: 15s
+//     timeout: 10s                       # of a request in all
 //     families: {include: ["app_*"], exclude: ["*_debug_*"]}
 //     max_series: 50000
 //     own_metrics: true

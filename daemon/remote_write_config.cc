@@ -102,9 +102,11 @@ class TargetReader {
     } else if (name == "url") {
       ReadUrl(leaf);
     } else if (name == "interval") {
-      ReadDuration(leaf, absl::Milliseconds(100), &sender.interval);
+      ReadDuration(leaf, absl::Milliseconds(100), absl::Hours(24), &sender.interval);
     } else if (name == "max_age") {
-      ReadDuration(leaf, absl::Seconds(1), &sender.max_age);
+      ReadDuration(leaf, absl::Seconds(1), absl::Hours(24), &sender.max_age);
+    } else if (name == "timeout") {
+      ReadDuration(leaf, absl::Milliseconds(100), kMaxPushTimeout, &options_.total_timeout);
     } else if (name == "histograms") {
       ReadChoice<WriteHistograms>(leaf,
                                   {{"classic", WriteHistograms::kClassic},
@@ -130,11 +132,23 @@ class TargetReader {
   }
 
   void RefuseUnknown(const std::string& name, const FlagValue& leaf) {
-    const std::vector<std::string> known = {
-        "url",           "name",       "interval",          "external_labels",
-        "histograms",    "protocol",   "families",          "max_age",
-        "stale_markers", "on_exit",    "own_metrics",       "connections",
-        "headers",       "basic_auth", "bearer_token_file", "tls"};
+    const std::vector<std::string> known = {"url",
+                                            "name",
+                                            "interval",
+                                            "timeout",
+                                            "external_labels",
+                                            "histograms",
+                                            "protocol",
+                                            "families",
+                                            "max_age",
+                                            "stale_markers",
+                                            "on_exit",
+                                            "own_metrics",
+                                            "connections",
+                                            "headers",
+                                            "basic_auth",
+                                            "bearer_token_file",
+                                            "tls"};
     Complain(leaf, absl::StrCat("unknown key", DidYouMean(name, known, "")));
   }
 
@@ -151,13 +165,15 @@ class TargetReader {
     }
   }
 
-  void ReadDuration(const FlagValue& leaf, absl::Duration least, absl::Duration* duration) {
+  void ReadDuration(const FlagValue& leaf, absl::Duration least, absl::Duration most,
+                    absl::Duration* duration) {
     absl::Duration read;
-    if (absl::ParseDuration(leaf.text, &read) && read >= least && read <= absl::Hours(24)) {
+    if (absl::ParseDuration(leaf.text, &read) && read >= least && read <= most) {
       *duration = read;
     } else {
-      Complain(leaf, absl::StrCat("not a duration from ", absl::FormatDuration(least),
-                                  " to 24h (write 15s, 1m30s)"));
+      Complain(leaf, absl::StrCat("not a duration from ", absl::FormatDuration(least), " to ",
+                                  most == absl::Hours(24) ? "24h" : absl::FormatDuration(most),
+                                  " (write 15s, 1m30s)"));
     }
   }
 

@@ -17,6 +17,7 @@ namespace tallyd {
 //   - url: https://prometheus:9090/api/v1/write    # the only one that must be there
 //     name: main                                   # in metrics and logs; else the URL
 //     interval: 15s
+//     timeout: 10s                                 # of a request in all
 //     external_labels: {instance: host1, site: a}  # job and instance have defaults; "" is none
 //     histograms: classic                          # or native, or both
 //     protocol: "1.0"                              # or "2.0"

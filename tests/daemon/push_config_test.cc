@@ -42,6 +42,7 @@ TEST(PushConfigTest, ReadsATarget) {
       "      job: nightly\n"
       "      grouping: {instance: h1, path: /var/tmp}\n"
       "      interval: 1m\n"
+      "      timeout: 2s\n"
       "      families: {include: [\"app_*\", \"other\"], exclude: \"*_debug\"}\n"
       "      max_series: 77\n"
       "      own_metrics: true\n"
@@ -57,6 +58,7 @@ TEST(PushConfigTest, ReadsATarget) {
   EXPECT_THAT(first.key.labels,
               UnorderedElementsAre(Pair("instance", "h1"), Pair("path", "/var/tmp")));
   EXPECT_EQ(first.interval, absl::Minutes(1));
+  EXPECT_EQ(first.total_timeout, absl::Seconds(2));
   EXPECT_THAT(first.families.include, ElementsAre("app_*", "other"));
   EXPECT_THAT(first.families.exclude, ElementsAre("*_debug"));
   EXPECT_EQ(first.max_series, 77u);
@@ -64,6 +66,7 @@ TEST(PushConfigTest, ReadsATarget) {
   EXPECT_TRUE(first.delete_on_exit);
   const PushgatewayOptions& second = options->pushgateways[1];
   EXPECT_EQ(second.name, "http://gw2");
+  EXPECT_EQ(second.total_timeout, absl::Seconds(10));
   EXPECT_EQ(second.key.job, "everywhere");
   ASSERT_EQ(second.key.labels.size(), 1u);
   EXPECT_EQ(second.key.labels[0].first, "instance");
