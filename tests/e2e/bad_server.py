@@ -92,21 +92,20 @@ class BadServer:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection):
-        with self._lock:
-            self._open.add(connection)
-        wrapped = connection
         try:
             connection.settimeout(60 * SLOWNESS)
             if self._tls:
-                wrapped = self._tls.wrap_socket(connection, server_side=True)
-            self._behave(self, wrapped)
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            with self._lock:
+                self._open.add(connection)
+            self._behave(self, connection)
         except (OSError, ValueError):
             pass
         finally:
             with self._lock:
                 self._open.discard(connection)
             with contextlib.suppress(OSError):
-                wrapped.close()
+                connection.close()
 
     def each_request(self, connection):
         while (request := read_request(connection)) is not None:
@@ -138,6 +137,15 @@ class BadServer:
 
     def reset_in_the_middle(self, connection):
         connection.recv(1)
+        self._reset(connection)
+
+    def reset_in_the_answer(self, connection):
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\nsome")
+        self._reset(connection)
+
+    @staticmethod
+    def _reset(connection):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
 
@@ -161,12 +169,96 @@ class BadServer:
         return behave
 
 
+class FickleServer(BadServer):
+    """Takes every request until `go_bad`; then it cuts its connections and behaves as it is to.
+
+    Keeps no bodies. `expired` is the certificate that it has then.
+    """
+
+    def __init__(self, behave, certificate=None, expired=None):
+        super().__init__(FickleServer._act, certificate)
+        self._behave_badly = behave
+        self._certificates = (certificate, expired)
+        self._bad = threading.Event()
+        self.taken = 0
+
+    def go_bad(self):
+        self._turn(self._certificates[1])
+        self._bad.set()
+        self._cut()
+
+    def go_good(self):
+        self._turn(self._certificates[0])
+        self._bad.clear()
+        self._cut()
+
+    def each_request(self, connection):
+        while (request := read_request(connection)) is not None:
+            yield request
+
+    def _turn(self, certificate):
+        if certificate:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(*certificate)
+
+    def _cut(self):
+        with self._lock:
+            for connection in self._open:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def _act(self, connection):
+        if self._bad.is_set():
+            return self._behave_badly(self, connection)
+        for _ in self.each_request(connection):
+            connection.sendall(answer("200 OK"))
+            self.taken += 1
+        return None
+
+
+class LeavingServer(FickleServer):
+    """Takes every request until `go_bad`; then nobody listens, or nobody answers who connects."""
+
+    def __init__(self, hole=False):
+        super().__init__(None)
+        self._wants_hole = hole
+        self._hole = None
+
+    def go_bad(self):
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)
+        self._cut()
+        if self._wants_hole:
+            self._hole = BlackHole(self.port).__enter__()
+
+    def go_good(self):
+        self._fill_hole()
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _fill_hole(self):
+        if self._hole is not None:
+            self._hole.__exit__()
+            self._hole = None
+
+    def __exit__(self, *_):
+        self._fill_hole()
+        super().__exit__()
+
+
 class BlackHole:
     """Takes no connection and refuses none: its backlog is full and it never accepts."""
 
+    def __init__(self, port=0):
+        self._port = port
+
     def __enter__(self):
         self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", self._port))
         self._listener.listen(0)
         self.port = self._listener.getsockname()[1]
         self._waiting = []
