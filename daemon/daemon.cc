@@ -101,7 +101,9 @@ size_t RuleCount(const Rules::Options& rules) {
 
 void LogMappingWarnings(const Rules::Options& rules) {
   if (rules.mapping == nullptr) return;
-  for (const std::string& warning : rules.mapping->config().warnings) LogWarn(warning);
+  for (const std::string& warning : rules.mapping->config().warnings) {
+    LogWarn("the mapping file is not as it should be", {{"warning", warning}});
+  }
 }
 
 // Whatever no part of the daemon wanted of what was handed in.

@@ -1,58 +1,39 @@
 #include "daemon/log.h"
 
-#include <poll.h>
-#include <spdlog/async.h>
-#include <spdlog/async_logger.h>
-#include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/base_sink.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "daemon/clock.h"
 #include "daemon/json.h"
+#include "daemon/log_limit.h"
+#include "daemon/log_writer.h"
 
 namespace tallyd {
 namespace {
 
-constexpr size_t kQueuedLines = 1024;
-constexpr int kPatienceMs = 1000;
+constexpr absl::Duration kPatienceAtTheEnd = absl::Seconds(1);
 
-std::atomic<uint64_t> lines_refused{0};
-std::atomic<bool> stopping{false};
-
-// Writes lines of up to PIPE_BUF bytes, and only when stderr is ready to take one: a write to it
-// would block for as long as its reader likes. One thread, the log's, calls sink_it_.
-class StderrSink final : public spdlog::sinks::base_sink<std::mutex> {
- private:
-  void sink_it_(const spdlog::details::log_msg& msg) override {
-    spdlog::memory_buf_t line;
-    formatter_->format(msg, line);
-    if (!Ready() || ::write(STDERR_FILENO, line.data(), line.size()) < 0) {
-      lines_refused.fetch_add(1, std::memory_order_relaxed);
-    }
-  }
-  void flush_() override {}
-
-  static bool Ready() {
-    pollfd ready{STDERR_FILENO, POLLOUT, 0};
-    const int patience_ms = stopping.load(std::memory_order_acquire) ? 0 : kPatienceMs;
-    return ::poll(&ready, 1, patience_ms) > 0 && (ready.revents & POLLOUT) != 0;
-  }
-};
+std::atomic<uint64_t> rate_limited{0};
 
 // The running log. Changed only by StartLog and StopLog, which the main thread calls while no other
 // thread logs.
 struct Running {
-  std::shared_ptr<spdlog::details::thread_pool> pool;
-  std::shared_ptr<spdlog::async_logger> logger;
-  uint64_t overrun = 0;  // of pools that are gone
+  std::unique_ptr<LogWriter> writer;
   LogLevel level = LogLevel::kInfo;
   LogFormat format = LogFormat::kLogfmt;
+  bool journal = false;
+  std::mutex mu;
+  LogLimit limit;  // guarded by mu
 };
 
 Running& running() {
@@ -74,15 +55,26 @@ const char* NameOf(LogLevel level) {
   return "error";
 }
 
+// As a JSON string, which logfmt understands as well.
+std::string Quoted(const std::string& text) {
+  if (text.size() <= kMaxLogTextBytes) return JsonString(text);
+  size_t end = kMaxLogTextBytes;
+  // Not within a character.
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;
+  return JsonString(text.substr(0, end) + "...");
+}
+
 std::string LogfmtValue(const std::string& text) {
-  const bool plain = !text.empty() && text.find_first_of(" =\"\\\t\r\n") == std::string::npos;
-  return plain ? text : JsonString(text);  // which logfmt understands as well
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte <= ' ' || byte == 0x7F || c == '=' || c == '"' || c == '\\') return Quoted(text);
+  }
+  return text.empty() || text.size() > kMaxLogTextBytes ? Quoted(text) : text;
 }
 
 std::string LogfmtLine(LogLevel level, const std::string& time, const std::string& message,
                        const LogFields& fields) {
-  std::string line =
-      absl::StrCat("ts=", time, " level=", NameOf(level), " msg=", JsonString(message));
+  std::string line = absl::StrCat("ts=", time, " level=", NameOf(level), " msg=", Quoted(message));
   for (const auto& [name, value] : fields) {
     absl::StrAppend(&line, " ", name, "=", LogfmtValue(value));
   }
@@ -92,9 +84,9 @@ std::string LogfmtLine(LogLevel level, const std::string& time, const std::strin
 std::string JsonLine(LogLevel level, const std::string& time, const std::string& message,
                      const LogFields& fields) {
   std::string line = absl::StrCat("{\"ts\":", JsonString(time), ",\"level\":\"", NameOf(level),
-                                  "\",\"msg\":", JsonString(message));
+                                  "\",\"msg\":", Quoted(message));
   for (const auto& [name, value] : fields) {
-    absl::StrAppend(&line, ",", JsonString(name), ":", JsonString(value));
+    absl::StrAppend(&line, ",", JsonString(name), ":", Quoted(value));
   }
   line.push_back('}');
   return line;
@@ -102,6 +94,17 @@ std::string JsonLine(LogLevel level, const std::string& time, const std::string&
 
 std::string Now() {
   return absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
+}
+
+LogLimit::Verdict TakeAllowance(Running* log, const std::string& message) {
+  const std::scoped_lock lock(log->mu);
+  return log->limit.Take(message, MonotonicNs());
+}
+
+std::string WholeLine(const Running& log, LogLevel level, const std::string& message,
+                      const LogFields& fields) {
+  return absl::StrCat(log.journal ? JournalPriority(level) : "",
+                      FormatLogLine(log.format, level, Now(), message, fields), "\n");
 }
 
 }  // namespace
@@ -112,39 +115,61 @@ std::string FormatLogLine(LogFormat format, LogLevel level, const std::string& t
                                     : LogfmtLine(level, time, message, fields);
 }
 
+const char* JournalPriority(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return "<7>";
+    case LogLevel::kInfo:
+      return "<6>";
+    case LogLevel::kWarn:
+      return "<4>";
+    case LogLevel::kError:
+      return "<3>";
+  }
+  return "<3>";
+}
+
+bool IsJournal(const char* journal_stream, int fd) {
+  if (journal_stream == nullptr) return false;
+  const std::pair<std::string, std::string> parts =
+      absl::StrSplit(journal_stream, absl::MaxSplits(':', 1));
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  if (!absl::SimpleAtoi(parts.first, &device) || !absl::SimpleAtoi(parts.second, &inode)) {
+    return false;
+  }
+  struct stat what {};
+  return ::fstat(fd, &what) == 0 && what.st_dev == device && what.st_ino == inode;
+}
+
 void StartLog(LogLevel level, LogFormat format) {
   Running& log = running();
   log.level = level;
   log.format = format;
-  stopping.store(false, std::memory_order_release);
-  auto sink = std::make_shared<StderrSink>();
-  sink->set_formatter(std::make_unique<spdlog::pattern_formatter>("%v"));
-  log.pool = std::make_shared<spdlog::details::thread_pool>(kQueuedLines, 1);
-  log.logger = std::make_shared<spdlog::async_logger>(
-      "tallyd", std::move(sink), log.pool, spdlog::async_overflow_policy::overrun_oldest);
-  log.logger->set_level(spdlog::level::trace);  // ours decides
+  log.journal = IsJournal(std::getenv("JOURNAL_STREAM"), STDERR_FILENO);
+  log.writer = std::make_unique<LogWriter>(STDERR_FILENO);
 }
 
 void StopLog() {
   Running& log = running();
-  stopping.store(true, std::memory_order_release);
-  if (log.pool) log.overrun += log.pool->overrun_counter();
-  log.logger.reset();
-  log.pool.reset();
+  if (log.writer) log.writer->Stop(kPatienceAtTheEnd);
+  log.writer.reset();
 }
 
 void Log(LogLevel level, const std::string& message, const LogFields& fields) {
-  const Running& log = running();
+  Running& log = running();
   if (level < log.level) return;
-  const std::string line = FormatLogLine(log.format, level, Now(), message, fields);
-  if (log.logger) {
-    log.logger->log(spdlog::level::info, spdlog::string_view_t(line.data(), line.size()));
+  const LogLimit::Verdict verdict = TakeAllowance(&log, message);
+  if (!verdict.let_through) {
+    rate_limited.fetch_add(1, std::memory_order_relaxed);
     return;
   }
-  const std::string whole = line + "\n";
-  if (::write(STDERR_FILENO, whole.data(), whole.size()) < 0) {
-    lines_refused.fetch_add(1, std::memory_order_relaxed);
-  }
+  LogFields all = fields;
+  if (verdict.held_back > 0) all.emplace_back("held_back", absl::StrCat(verdict.held_back));
+  std::string line = WholeLine(log, level, message, all);
+  if (log.writer) return log.writer->Write(std::move(line));
+  // Nobody is there to count for.
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
 }
 
 void LogDebug(const std::string& message, const LogFields& fields) {
@@ -160,10 +185,16 @@ void LogError(const std::string& message, const LogFields& fields) {
   Log(LogLevel::kError, message, fields);
 }
 
-uint64_t LogLinesDropped() {
+std::array<uint64_t, kLogSuppressions> LogLinesSuppressed() {
   const Running& log = running();
-  const uint64_t overrun = log.overrun + (log.pool ? log.pool->overrun_counter() : 0);
-  return overrun + lines_refused.load(std::memory_order_relaxed);
+  std::array<uint64_t, kLogSuppressions> lines{};
+  lines[static_cast<size_t>(LogSuppression::kRateLimited)] =
+      rate_limited.load(std::memory_order_relaxed);
+  if (log.writer) {
+    lines[static_cast<size_t>(LogSuppression::kQueueFull)] = log.writer->lost_to_full_queue();
+    lines[static_cast<size_t>(LogSuppression::kWriteFailed)] = log.writer->lost_to_failed_write();
+  }
+  return lines;
 }
 
 }  // namespace tallyd

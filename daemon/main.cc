@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 
+#include <exception>
 #include <iostream>
 #include <string>
 #include <utility>
@@ -88,5 +89,10 @@ int main(int argc, char** argv) {
   // afresh, and touching fresh pages costs more than rendering into them.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 512 << 20);
-  return static_cast<int>(tallyd::Main(std::vector<std::string>(argv + 1, argv + argc)));
+  try {
+    return static_cast<int>(tallyd::Main(std::vector<std::string>(argv + 1, argv + argc)));
+  } catch (const std::exception& error) {  // such as of a thread that the system will not give
+    std::cerr << "tallyd: " << error.what() << "\n";
+    return static_cast<int>(tallyd::ExitCode::kRuntimeFailure);
+  }
 }

@@ -247,9 +247,13 @@ class StateMetrics : public prometheus::Collectable {
     GaugeFamily("tallyd_snapshot_age_seconds", "Time since the last merge began.")
         .Add(absl::ToDoubleSeconds(own_->snapshot_age()))
         .MoveTo(&families);
-    CounterFamily("tallyd_log_dropped_lines_total", "Log lines that nobody could take in time.")
-        .Add(LogLinesDropped())
-        .MoveTo(&families);
+    FamilyBuilder suppressed = CounterFamily("tallyd_log_suppressed_lines_total",
+                                             "Log lines that were not written, by the reason.");
+    const auto lines = LogLinesSuppressed();
+    for (size_t i = 0; i < lines.size(); ++i) {
+      suppressed.Add(lines[i], {ToLabel("reason", kLogSuppressionNames[i])});
+    }
+    suppressed.MoveTo(&families);
     return families;
   }
 
