@@ -261,9 +261,11 @@ void Daemon::StartJobs() {
     // One shard for all: gauges that a job sets keep their order.
     shards_->threads().front()->Take(std::move(datagrams), *listeners_->jobs(), std::move(done));
   };
-  jobs_ = std::make_unique<JobSessions>(&control_, absl::StrCat(options_.admin_socket, ".job-"),
-                                        options_.unixsocket_mode, groups_.get(),
-                                        &own_metrics_->registry(), take);
+  jobs_ = std::make_unique<JobSessions>(
+      &control_, absl::StrCat(options_.admin_socket, ".job-"), options_.unixsocket_mode,
+      groups_.get(), &own_metrics_->registry(), take, [this](const JobChange& change) {
+        if (pushes_) pushes_->OnJob(change);
+      });
 }
 
 absl::Status Daemon::StartAdmin() {
@@ -304,6 +306,10 @@ void Daemon::StartPushes() {
   sources.render = [this](std::shared_ptr<const PageEncoder> encoder,
                           PushSources::Rendered rendered) {
     merger_->RequestOnce(std::move(encoder), kPushedSnapshotAge, std::move(rendered));
+  };
+  sources.render_newest = [this](std::shared_ptr<const PageEncoder> encoder,
+                                 PushSources::Rendered rendered) {
+    merger_->RequestOnce(std::move(encoder), absl::ZeroDuration(), std::move(rendered));
   };
   sources.own_text = [this](const PushSelection& selection) {
     return OwnText(*own_metrics_, selection);
@@ -415,10 +421,11 @@ void Daemon::Shutdown() {
 void Daemon::Finish() {
   shards_->Join();
   merger_->MergeNow();
-  if (pushes_) pushes_->Finish(options_.push_exit_timeout);
-  http_->Stop();
+  // Jobs that ended just now are told to the pushes before these end.
   if (push_) push_->Stop();
   groups_->Stop();
+  if (pushes_) pushes_->Finish(options_.push_exit_timeout);
+  http_->Stop();
   if (admin_) admin_->Stop();
   catalog_reporter_->Stop();
   budget_reporter_->Stop();

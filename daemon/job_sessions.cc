@@ -119,12 +119,13 @@ class JobSessions::Impl : public std::enable_shared_from_this<JobSessions::Impl>
   class Session;
 
   Impl(Loop* loop, std::string prefix, mode_t mode, PushedGroups* groups,
-       prometheus::Registry* registry, Take take)
+       prometheus::Registry* registry, Take take, Tell tell)
       : loop_(*loop),
         prefix_(std::move(prefix)),
         mode_(mode),
         groups_(groups),
         take_(std::move(take)),
+        tell_(std::move(tell)),
         open_(prometheus::BuildGauge()
                   .Name("tallyd_job_sessions")
                   .Help("Jobs that are running under tallyctl run.")
@@ -153,6 +154,7 @@ class JobSessions::Impl : public std::enable_shared_from_this<JobSessions::Impl>
   const mode_t mode_;
   PushedGroups* const groups_;
   const Take take_;
+  const Tell tell_;
   prometheus::Gauge& open_;
   prometheus::Counter* succeeded_;
   prometheus::Counter* failed_;
@@ -316,10 +318,20 @@ class JobSessions::Impl::Session : public std::enable_shared_from_this<Session> 
     push->now_ns = MonotonicNs();
     push->ttl_ns = absl::ToInt64Nanoseconds(ttl);
     push->unix_seconds = UnixTime();
-    all_->groups_->Post([push](GroupStore* store) {
+    JobChange change;
+    change.labels = request_.labels;
+    change.running = !closed_;
+    change.ttl = ttl;
+    all_->groups_->Post([push, change, all = all_](GroupStore* store) mutable {
       const absl::Status status = store->Apply(std::move(*push));
-      if (status.ok()) return;
-      LogWarn("a job cannot be shown", {{"error", std::string(status.message())}});
+      if (!status.ok()) {
+        LogWarn("a job cannot be shown", {{"error", std::string(status.message())}});
+        return;
+      }
+      for (auto& [name, text] : store->TextOf(GroupOwner::kJob, change.labels)) {
+        change.shown.push_back({.name = name, .text = text, .series = 1});
+      }
+      all->tell_(change);
     });
   }
 
@@ -394,9 +406,9 @@ void JobSessions::Impl::Stop() {
 }
 
 JobSessions::JobSessions(Loop* loop, std::string prefix, mode_t mode, PushedGroups* groups,
-                         prometheus::Registry* registry, Take take)
-    : impl_(std::make_shared<Impl>(loop, std::move(prefix), mode, groups, registry,
-                                   std::move(take))) {}
+                         prometheus::Registry* registry, Take take, Tell tell)
+    : impl_(std::make_shared<Impl>(loop, std::move(prefix), mode, groups, registry, std::move(take),
+                                   std::move(tell))) {}
 
 JobSessions::~JobSessions() { impl_->Forget(); }
 

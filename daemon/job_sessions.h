@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 #include "core/groups/grouping.h"
 #include "daemon/loop.h"
+#include "daemon/push/job_groups.h"
 #include "daemon/pushed_groups.h"
 
 namespace tallyd {
@@ -51,9 +52,12 @@ class JobSessions {
   // Has a shard take in datagrams; `done` may be called on any thread.
   using Take = std::function<void(std::vector<std::string> datagrams, std::function<void()> done)>;
 
+  // Is told of jobs that began and ended, when they are shown so. Called on the groups' thread.
+  using Tell = std::function<void(const JobChange& change)>;
+
   // Sockets are called `prefix` and a number, with permissions `mode`.
   JobSessions(Loop* loop, std::string prefix, mode_t mode, PushedGroups* groups,
-              prometheus::Registry* registry, Take take);
+              prometheus::Registry* registry, Take take, Tell tell);
   ~JobSessions();
   JobSessions(const JobSessions&) = delete;
   JobSessions& operator=(const JobSessions&) = delete;

@@ -362,6 +362,18 @@ void GroupStore::Delete(GroupOwner owner, const Grouping& grouping) {
   Publish();
 }
 
+std::map<std::string, std::string> GroupStore::TextOf(GroupOwner owner,
+                                                      const Grouping& grouping) const {
+  std::map<std::string, std::string> texts;
+  const auto found = groups_.find(KeyOf(owner, grouping));
+  if (found == groups_.end()) return texts;
+  const TextEncoder encoder(TextFormat::kPrometheus004, ContentCoding::kIdentity);
+  for (const auto& [name, family] : found->second->families) {
+    texts[name] = *ShownFamily({family}).Render(encoder, 0, false);
+  }
+  return texts;
+}
+
 size_t GroupStore::Expire(int64_t now_ns) {
   size_t expired = 0;
   for (auto group = groups_.begin(); group != groups_.end();) {

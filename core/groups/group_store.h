@@ -83,6 +83,8 @@ class GroupStore {
   // ResourceExhausted if there is no room for it.
   absl::Status Apply(Push push);
   void Delete(GroupOwner owner, const Grouping& grouping);
+  // The families of one group as text 0.0.4, by name.
+  std::map<std::string, std::string> TextOf(GroupOwner owner, const Grouping& grouping) const;
   // Removes groups whose time is over; returns how many.
   size_t Expire(int64_t now_ns);
 

@@ -19,7 +19,7 @@ PushEncoder::Fate PushEncoder::FateOf(std::string_view family) const {
   return selection_.rejected.count(family) > 0 ? Fate::kRejected : Fate::kPushed;
 }
 
-bool PushEncoder::Admit(const FamilyView& family) const {
+bool PushEncoder::Admit(const FamilyView& family, std::string_view labels) const {
   if (family.name != family_) {
     family_ = family.name;
     fate_ = FateOf(family.name);
@@ -36,6 +36,9 @@ bool PushEncoder::Admit(const FamilyView& family) const {
     case Fate::kPushed:
       break;
   }
+  if (selection_.apart != nullptr && selection_.apart->Find(labels) != JobGroupIndex::kNobodys) {
+    return false;
+  }
   const bool room = counts_.pushed < selection_.max_series;
   ++(room ? counts_.pushed : counts_.series_limit);
   return room;
@@ -49,25 +52,25 @@ void PushEncoder::Family(const FamilyView& family, std::string* page) const {
 
 void PushEncoder::Counter(const FamilyView& family, std::string_view labels,
                           const CounterValue& value, std::string* page) const {
-  if (!Admit(family)) return;
+  if (!Admit(family, labels)) return;
   text_.Counter(family, RenameGroupLabels(labels, selection_.key), value, page);
 }
 
 void PushEncoder::Gauge(const FamilyView& family, std::string_view labels, double value,
                         std::string* page) const {
-  if (!Admit(family)) return;
+  if (!Admit(family, labels)) return;
   text_.Gauge(family, RenameGroupLabels(labels, selection_.key), value, page);
 }
 
 void PushEncoder::Histogram(const FamilyView& family, std::string_view labels,
                             const HistogramValue& value, std::string* page) const {
-  if (!Admit(family)) return;
+  if (!Admit(family, labels)) return;
   text_.Histogram(family, RenameGroupLabels(labels, selection_.key), value, page);
 }
 
 void PushEncoder::Summary(const FamilyView& family, std::string_view labels,
                           const SummaryValue& value, std::string* page) const {
-  if (!Admit(family)) return;
+  if (!Admit(family, labels)) return;
   text_.Summary(family, RenameGroupLabels(labels, selection_.key), value, page);
 }
 

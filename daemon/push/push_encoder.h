@@ -4,6 +4,7 @@
 #define TALLYD_DAEMON_PUSH_PUSH_ENCODER_H_
 
 #include <cstdint>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include "core/merge/page_encoder.h"
 #include "daemon/push/family_filter.h"
 #include "daemon/push/grouping_key.h"
+#include "daemon/push/job_groups.h"
 
 namespace tallyd {
 
@@ -27,6 +29,7 @@ struct PushSelection {
   GroupingKey key;
   std::set<std::string, std::less<>> rejected;  // families that the gateway refused lately
   uint64_t max_series = 0;
+  std::shared_ptr<const JobGroupIndex> apart;  // whose series go elsewhere; null: nobody's
 };
 
 // Ownership: made for one rendering. The merger thread renders with it; when that is done the
@@ -64,7 +67,7 @@ class PushEncoder final : public PageEncoder {
 
   Fate FateOf(std::string_view family) const;
   // Whether a series of the current family goes; counts it.
-  bool Admit(const FamilyView& family) const;
+  bool Admit(const FamilyView& family, std::string_view labels) const;
 
   const PushSelection selection_;
   const TextEncoder text_;

@@ -101,6 +101,10 @@ std::vector<MetricFamily> PushFamilies(const std::vector<PushStatus>& statuses) 
                  [](const PushStatus& status) { return status.in_flight; });
   families.Gauge("tallyd_push_interval_seconds", "Time from one push to the next.",
                  [](const PushStatus& status) { return absl::ToDoubleSeconds(status.interval); });
+  families.Gauge("tallyd_push_job_groups",
+                 "Groups of jobs that the target has and that will be deleted when their time is "
+                 "over.",
+                 [](const PushStatus& status) { return static_cast<double>(status.job_groups); });
   families.Gauge("tallyd_push_last_success_timestamp_seconds",
                  "When the target last took a push, in seconds since 1970; 0: not yet.",
                  [](const PushStatus& status) {

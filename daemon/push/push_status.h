@@ -55,6 +55,7 @@ struct PushStatus {
   bool clock_suspended = false;  // nothing is pushed since the wall clock is not believed
   uint64_t queued_series = 0;    // that wait to be sent
   int in_flight = 0;             // requests
+  uint64_t job_groups = 0;       // of jobs, that are kept up to date or are to be deleted
   absl::Time last_success = absl::UnixEpoch();  // the epoch: none yet
   std::string last_error;                       // empty: the last push succeeded
 };

@@ -4,12 +4,17 @@
 #define TALLYD_DAEMON_PUSH_PUSH_THREAD_H_
 
 #include <boost/asio/executor_work_guard.hpp>
+#include <cstdint>
+#include <map>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "daemon/loop.h"
+#include "daemon/push/gateway_jobs.h"
+#include "daemon/push/job_groups.h"
 #include "daemon/push/push_status.h"
 #include "daemon/push/pushgateway_target.h"
 #include "daemon/push/remote_write_target.h"
@@ -31,14 +36,29 @@ class PushThread {
   // and at the deadline at the latest.
   void Finish(absl::Duration deadline);
 
+  // A job began or ended: from now on its series have groups of their own in the gateways.
+  void OnJob(const JobChange& change);
+
   // In the order of the configuration, gateways first.
   std::vector<PushStatus> statuses() const;
 
  private:
+  struct KnownJob {
+    Grouping labels;
+    int64_t until_ns = 0;
+  };
+
+  void Know(const JobChange& change);
+  std::shared_ptr<const JobGroupIndex> JobGroups();
+
   const std::shared_ptr<Loop> loop_;
   boost::asio::executor_work_guard<Loop::executor_type> work_;
   std::vector<std::shared_ptr<PushgatewayTarget>> gateways_;
+  std::vector<std::shared_ptr<GatewayJobs>> jobs_;  // of each gateway
   std::vector<std::shared_ptr<RemoteWriteTarget>> remote_writes_;
+  // The loop's: by the path of their groups.
+  std::map<std::string, KnownJob> known_jobs_;
+  std::shared_ptr<const JobGroupIndex> job_index_;
   std::thread thread_;
 };
 

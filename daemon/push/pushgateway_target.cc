@@ -7,13 +7,13 @@
 #include <random>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/expose/text.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
 #include "daemon/push/http_client.h"
+#include "daemon/push/push_retry.h"
 
 namespace tallyd {
 namespace {
@@ -32,19 +32,6 @@ void TakeName(std::string_view line, std::string_view introduction,
   const char end = introduction.back() == '"' ? '"' : ' ';
   const size_t size = rest.find(end);
   if (size != std::string_view::npos) names->emplace_back(rest.substr(0, size));
-}
-
-bool MayPass(PushCause cause) {
-  return cause != PushCause::kClientError && cause != PushCause::kRedirect;
-}
-
-absl::Duration RetryAfter(const HttpResult& result) {
-  int64_t seconds = 0;
-  const std::string_view text = result.Header("Retry-After");
-  if (!absl::SimpleAtoi(absl::string_view(text.data(), text.size()), &seconds) || seconds < 0) {
-    return absl::ZeroDuration();
-  }
-  return std::min(absl::Seconds(seconds), PushgatewayTarget::kMaxRetryAfter);
 }
 
 std::string Seconds(absl::Duration duration) { return absl::FormatDuration(duration); }
@@ -163,6 +150,7 @@ class PushgatewayTarget::Impl {
     selection_.key = options_.key;
     selection_.max_series = options_.max_series;
     for (const auto& [family, until_ns] : rejected_) selection_.rejected.insert(family);
+    if (sources_.job_groups) selection_.apart = sources_.job_groups();
     encoder_ = std::make_shared<const PushEncoder>(selection_);
     const auto rendered = [weak = self_->weak_from_this(), loop = loop_,
                            serial = ++serial_](std::shared_ptr<const Snapshot> snapshot) {
@@ -265,7 +253,7 @@ class PushgatewayTarget::Impl {
     last_cause_ = result.cause;
     ++failures_;
     if (finishing()) return DeleteOrEnd();
-    const absl::Duration retry_after = RetryAfter(result);
+    const absl::Duration retry_after = RetryAfter(result, kMaxRetryAfter);
     if (retry_after > absl::ZeroDuration()) return Await(retry_after + Jittered(kFirstBackoff));
     if (!MayPass(result.cause)) return AwaitNextBeat();
     const int doublings = std::min(failures_ - 1, 16);

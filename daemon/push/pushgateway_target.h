@@ -14,6 +14,7 @@
 #include "core/merge/page_encoder.h"
 #include "core/merge/snapshot.h"
 #include "daemon/loop.h"
+#include "daemon/push/job_groups.h"
 #include "daemon/push/push_encoder.h"
 #include "daemon/push/push_status.h"
 #include "daemon/push/pushgateway_options.h"
@@ -26,6 +27,10 @@ struct PushSources {
   // Calls `done` once, on any thread: with the newest state as `encoder` writes it, or with null if
   // there is none any more.
   std::function<void(std::shared_ptr<const PageEncoder> encoder, Rendered done)> render;
+  // The same, with a state that is not older than the call.
+  std::function<void(std::shared_ptr<const PageEncoder> encoder, Rendered done)> render_newest;
+  // Series that a push leaves out since they have groups of their own. The thread of the pushes.
+  std::function<std::shared_ptr<const JobGroupIndex>()> job_groups;
   // The daemon's own families that `selection` takes, as text 0.0.4.
   std::function<std::string(const PushSelection& selection)> own_text;
   // The daemon's own families, as `encoder` writes them.

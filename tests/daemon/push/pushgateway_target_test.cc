@@ -409,7 +409,7 @@ TEST(PushFamiliesTest, EveryCauseAndReasonIsThereFromTheStart) {
                                                                      : 1;
     EXPECT_EQ(family.metric.size(), 2 * each) << family.name;
   }
-  EXPECT_EQ(names.size(), 12u);
+  EXPECT_EQ(names.size(), 13u);
   EXPECT_THAT(PushFamilies({}), IsEmpty());
 }
 
