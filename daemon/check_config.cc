@@ -126,7 +126,12 @@ void DescribeCatalog(const CatalogIndex& catalogs, Report* report) {
 void DescribeLimits(const Options& options, int connections, Report* report) {
   report->Heading("Limits");
   report->Line("shards", absl::StrCat(options.ShardCount()));
-  report->AtMost("series", options.series_limit, "");
+  const SeriesBudget::Limits budget = options.SeriesLimits();
+  report->AtMost("series", budget.series, "");
+  report->AtMost("series of a family", budget.family_series, "where no catalog has another bound");
+  report->AtMost("series of a sender", budget.sender_series, "in each shard");
+  report->AtMost("labels of all series", budget.label_bytes, "bytes");
+  report->AtMost("keys", options.KeyLimit(), "in each shard");
   report->Line("series ttl", options.series_ttl == absl::ZeroDuration()
                                  ? "never"
                                  : absl::FormatDuration(options.series_ttl));
