@@ -408,6 +408,8 @@ class AcceptProxy:
 class Prometheus:
     """Debian's Prometheus, scraping `targets` = {job: port} every second."""
 
+    SCRAPE_INTERVAL = "1s"
+
     def __init__(self, targets, *flags):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="tallyd-e2e-prometheus-"))
         self.port = free_port()
@@ -424,8 +426,7 @@ class Prometheus:
             self.directory / "prometheus.log",
         )
 
-    @staticmethod
-    def _config(targets):
+    def _config(self, targets):
         jobs = [
             {
                 "job_name": job,
@@ -435,9 +436,8 @@ class Prometheus:
             for job, port in targets.items()
         ]
         # JSON is YAML.
-        return json.dumps(
-            {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
-        )
+        every = {"scrape_interval": self.SCRAPE_INTERVAL, "scrape_timeout": self.SCRAPE_INTERVAL}
+        return json.dumps({"global": every, "scrape_configs": jobs})
 
     def __enter__(self):
         def ready():

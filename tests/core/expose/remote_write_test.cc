@@ -221,6 +221,30 @@ TEST_F(HistogramTest, WritesANativeHistogram) {
   EXPECT_EQ(histogram.timestamp(), kTime);
 }
 
+// As that of a declared series before its first sample. Without a threshold of zero a receiver
+// could not tell that it is a native one.
+TEST_F(HistogramTest, WritesAnEmptyNativeHistogram) {
+  RemoteWriteEncoder::Options options = At(kTime);
+  options.classic_histograms = false;
+  options.native_histograms = true;
+  const NativeHistogram empty;
+  value_.native = &empty;
+  value_.sum = 0;
+  std::string page;
+  RemoteWriteEncoder(options).Histogram(kTook, "", value_, &page);
+  const prometheus::WriteRequest request = Decode1(page);
+  ASSERT_THAT(request.timeseries(), SizeIs(1));
+  ASSERT_THAT(request.timeseries(0).histograms(), SizeIs(1));
+  const prometheus::Histogram& histogram = request.timeseries(0).histograms(0);
+  EXPECT_EQ(histogram.count_case(), prometheus::Histogram::kCountInt);
+  EXPECT_EQ(histogram.count_int(), 0u);
+  EXPECT_EQ(histogram.zero_count_int(), 0u);
+  EXPECT_EQ(histogram.zero_threshold(), std::ldexp(1, -128));
+  EXPECT_THAT(histogram.positive_spans(), IsEmpty());
+  EXPECT_THAT(histogram.positive_deltas(), IsEmpty());
+  EXPECT_THAT(histogram.negative_spans(), IsEmpty());
+}
+
 TEST_F(HistogramTest, WritesBothForms) {
   RemoteWriteEncoder::Options options = At(kTime);
   options.native_histograms = true;
