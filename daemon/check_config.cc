@@ -19,6 +19,7 @@
 #include "daemon/exit_code.h"
 #include "daemon/mapping_file.h"
 #include "daemon/memory_bound.h"
+#include "daemon/web/web_access.h"
 
 namespace tallyd {
 namespace {
@@ -338,10 +339,11 @@ absl::StatusOr<ConfigReport> CheckConfig(const Options& options) {
   if (!catalog.ok()) problems.emplace_back(catalog.status().message());
   if (!options.mapping_config.empty()) {
     auto loaded = LoadMapping(options.mapping_config);
-    if (!loaded.ok() && problems.empty()) return loaded.status();
     if (!loaded.ok()) problems.emplace_back(loaded.status().message());
     if (loaded.ok()) mapping = *std::move(loaded);
   }
+  const absl::Status web = WebAccess::CheckFile(options.web_config_file);
+  if (!web.ok()) problems.emplace_back(web.message());
   if (!problems.empty()) return UsageError(absl::StrJoin(problems, "\n"));
   const size_t heap_after = ::mallinfo2().uordblks;
   RaiseDescriptorLimit();  // as a start would

@@ -122,7 +122,12 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options, Ha
   RaiseDescriptorLimit();
   // Before anything is bound: a broken file shall not even disturb a socket.
   auto rules = RulesFor(options);
+  const absl::Status web = WebAccess::CheckFile(options.web_config_file);
+  if (!rules.ok() && !web.ok()) {
+    return UsageError(absl::StrCat(rules.status().message(), "\n", web.message()));
+  }
   if (!rules.ok()) return rules.status();
+  if (!web.ok()) return web;
   LogMappingWarnings(*rules);
   const int shards = options.ShardCount();
   auto listeners = ListenerSet::Open(options, shards);
@@ -211,11 +216,15 @@ absl::Status Daemon::StartHttp(size_t rule_count) {
                                                       senders_.get(), options_.evict_after);
   budget_reporter_->SetCatalog(shards_->rules()->At(shards_->rules()->newest()).options().catalog);
   budget_reporter_->Start();
+  auto access = WebAccess::Open(&control_, options_.web_config_file, &own_metrics_->registry());
+  if (!access.ok()) return access.status();
+  web_access_ = *std::move(access);
   HttpServer::Options http;
   http.addresses = options_.web;
   http.telemetry_path = options_.telemetry_path;
   http.max_requests = options_.web_max_requests;
   http.enable_lifecycle = options_.enable_lifecycle;
+  http.access = web_access_;
   HttpServer::Hooks hooks;
   hooks.ready = [this] { return Ready(); };
   hooks.reload = [this] { return Reload(); };
@@ -250,6 +259,7 @@ absl::Status Daemon::StartPush() {
   push.group_ttl = options_.push_group_ttl;
   push.max_body_bytes = options_.push_max_body_bytes;
   push.max_group_series = options_.push_max_group_series;
+  push.access = web_access_;
   push_ = std::make_unique<PushListener>(&control_, std::move(push), groups_.get(),
                                          &own_metrics_->registry());
   return push_->Listen();
@@ -425,6 +435,7 @@ void Daemon::Finish() {
   if (push_) push_->Stop();
   groups_->Stop();
   if (pushes_) pushes_->Finish(options_.push_exit_timeout);
+  web_access_->Stop();
   http_->Stop();
   if (admin_) admin_->Stop();
   catalog_reporter_->Stop();

@@ -93,6 +93,7 @@ class Daemon {
   std::unique_ptr<PushedGroups> groups_;
   std::unique_ptr<CatalogReporter> catalog_reporter_;
   std::unique_ptr<CatalogSeries> catalog_series_;
+  std::shared_ptr<WebAccess> web_access_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<JobSessions> jobs_;            // null: none
   std::unique_ptr<PushListener> push_;           // null: nobody can push

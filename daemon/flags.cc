@@ -153,7 +153,8 @@ std::vector<FlagSpec> MakeFlags() {
       {"web.enable-lifecycle", Kind::kBool, Group::kWeb, "",
        "allow POST and PUT on /-/reload and /-/quit. Default off"},
       {"web.config.file", Kind::kPath, Group::kWeb, "FILE",
-       "TLS and passwords; not built yet, so it is refused rather than ignored"},
+       "TLS, client certificates, users and passwords of the HTTP listeners, in the format of "
+       "Prometheus' exporter-toolkit"},
 
       {"push.listen-address", Kind::kAddresses, Group::kPushed, "ADDRESS",
        "HTTP address for clients that push as to a Pushgateway, repeatable; loopback is advised, "

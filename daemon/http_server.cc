@@ -1,6 +1,10 @@
 #include "daemon/http_server.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
+#include <boost/asio/ip/address.hpp>
 #include <boost/asio/post.hpp>
 #include <list>
 #include <optional>
@@ -58,9 +62,36 @@ bool IsRead(const HttpRequest& request) {
   return request.method() == verb::get || request.method() == verb::head;
 }
 
-// A web page of another site that makes the browser of an operator send a request here. Other
-// programs send neither header.
+// Whether a browser sends it. Other programs send none of these headers.
+bool ComesFromBrowser(const HttpRequest& request) {
+  return !request.Field(field::origin).empty() || !request.Field("Sec-Fetch-Site").empty() ||
+         !request.Field(field::referer).empty() ||
+         absl::StartsWith(request.Field(field::user_agent), "Mozilla/");
+}
+
+// Whether `host`, as in the header, can only mean this machine: an address, localhost, or the
+// machine's own name. Any other name may be one that a foreign site has made lead here.
+bool NamesThisMachine(const std::string& host) {
+  std::string name = host;
+  const size_t bracket = host.rfind(']');
+  const size_t colon = host.rfind(':');
+  if (colon != std::string::npos && (bracket == std::string::npos || colon > bracket)) {
+    name.resize(colon);
+  }
+  if (name.size() > 2 && name.front() == '[' && name.back() == ']') {
+    name = name.substr(1, name.size() - 2);
+  }
+  error_code not_numeric;
+  boost::asio::ip::make_address(name, not_numeric);
+  std::array<char, 256> own{};
+  ::gethostname(own.data(), own.size() - 1);
+  return !not_numeric || absl::EqualsIgnoreCase(name, "localhost") ||
+         (!name.empty() && absl::EqualsIgnoreCase(name, own.data()));
+}
+
+// A web page of another site that makes the browser of an operator send a request here.
 bool ComesFromForeignSite(const HttpRequest& request) {
+  if (ComesFromBrowser(request) && !NamesThisMachine(request.Field(field::host))) return true;
   const std::string site = request.Field("Sec-Fetch-Site");
   if (!site.empty() && site != "same-origin" && site != "none") return true;
   const std::string origin = request.Field(field::origin);
@@ -235,7 +266,8 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
         },
         [weak = weak_from_this()](HttpSession* closed) {
           if (const std::shared_ptr<Impl> self = weak.lock()) self->sessions_.erase(closed);
-        });
+        },
+        options_.access);
     sessions_.emplace(session.get(), session);
     session->Start();
   }
@@ -276,6 +308,7 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
           status::forbidden, "This is off; --web.enable-lifecycle switches it on."));
     }
     if (ComesFromForeignSite(request)) {
+      if (options_.access) options_.access->CountRefused(WebRefusal::kForeignOrigin);
       return session->Answer(
           HttpResponse::Plain(status::forbidden, "This request comes from a page elsewhere."));
     }

@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "daemon/merge_thread.h"
 #include "daemon/own_metrics.h"
+#include "daemon/web/web_access.h"
 
 namespace tallyd {
 
@@ -23,7 +24,7 @@ namespace tallyd {
 //   /-/metrics          our own metrics alone
 //   /-/healthy          200 as long as the control loop turns
 //   /-/ready            200, or 503 and why not
-//   /-/reload, /-/quit  POST or PUT, if enabled
+//   /-/reload, /-/quit  POST or PUT, if enabled; never from a page of another site
 //   /                   a page that says what is going on
 //
 // Bounds: connections, headers, requests being answered, and the pages that slow readers keep from
@@ -38,6 +39,7 @@ class HttpServer {
     std::string telemetry_path = "/metrics";
     int max_requests = 40;  // scrapes being answered at a time
     bool enable_lifecycle = false;
+    std::shared_ptr<WebAccess> access = nullptr;  // null: everybody is let in, without TLS
     absl::Duration header_timeout = absl::Seconds(5);
     absl::Duration write_timeout = absl::Seconds(30);
     absl::Duration idle_timeout = absl::Seconds(60);

@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "daemon/clock.h"
+#include "daemon/log.h"
 
 namespace tallyd {
 namespace {
@@ -107,20 +108,36 @@ HttpResponse HttpResponse::Plain(http::status status, const std::string& text) {
   return response;
 }
 
-HttpSession::HttpSession(TcpSocket socket, const Limits& limits, Handler handler, Closed closed)
-    : socket_(std::move(socket)),
-      deadline_(socket_.get_executor()),
+HttpSession::HttpSession(TcpSocket socket, const Limits& limits, Handler handler, Closed closed,
+                         std::shared_ptr<WebAccess> access)
+    : stream_(std::move(socket)),
+      deadline_(stream_.get_executor()),
       limits_(limits),
       handler_(std::move(handler)),
       closed_(std::move(closed)),
+      access_(std::move(access)),
       buffer_(kMaxBufferBytes) {}
 
 HttpSession::~HttpSession() = default;
 
 void HttpSession::Start() {
   error_code ignored;
-  socket_.set_option(boost::asio::ip::tcp::no_delay(true), ignored);
-  ReadHeader();
+  stream_.socket().set_option(boost::asio::ip::tcp::no_delay(true), ignored);
+  auto tls = access_ == nullptr ? nullptr : access_->TlsForConnection();
+  if (tls == nullptr) return ReadHeader();
+  stream_.UseTls(std::move(tls));
+  state_ = State::kHandshake;
+  SetDeadline(limits_.header_timeout);
+  stream_.tls()->async_handshake(
+      WebStream::Tls::server,
+      [self = shared_from_this()](const error_code& error) { self->OnHandshake(error); });
+}
+
+void HttpSession::OnHandshake(const error_code& error) {
+  if (state_ != State::kHandshake) return;
+  if (!error) return ReadHeader();
+  access_->CountRefused(WebRefusal::kHandshake);
+  Close();
 }
 
 void HttpSession::AwaitRequest() {
@@ -128,11 +145,24 @@ void HttpSession::AwaitRequest() {
   state_ = State::kIdle;
   waiting_since_ns_ = MonotonicNs();
   SetDeadline(limits_.idle_timeout);
-  socket_.async_wait(TcpSocket::wait_read, [self = shared_from_this()](const error_code& error) {
-    if (self->state_ != State::kIdle) return;
-    if (error) return self->Close();
-    self->ReadHeader();
-  });
+  if (stream_.tls() != nullptr) return AwaitDecrypted();
+  stream_.socket().async_wait(TcpSocket::wait_read,
+                              [self = shared_from_this()](const error_code& error) {
+                                if (self->state_ != State::kIdle) return;
+                                if (error) return self->Close();
+                                self->ReadHeader();
+                              });
+}
+
+// The socket alone does not tell: what has come may lie in the stream already.
+void HttpSession::AwaitDecrypted() {
+  stream_.async_read_some(buffer_.prepare(kMaxHeaderBytes),
+                          [self = shared_from_this()](const error_code& error, size_t size) {
+                            if (self->state_ != State::kIdle) return;
+                            if (error) return self->Close();
+                            self->buffer_.commit(size);
+                            self->ReadHeader();
+                          });
 }
 
 void HttpSession::ReadHeader() {
@@ -147,7 +177,7 @@ void HttpSession::ReadHeader() {
   // limit" for a limit below zero.)
   parser_->body_limit(std::numeric_limits<uint64_t>::max());
   http::async_read_header(
-      socket_, buffer_, *parser_,
+      stream_, buffer_, *parser_,
       [self = shared_from_this()](const error_code& error, size_t) { self->OnHeader(error); });
 }
 
@@ -157,11 +187,39 @@ void HttpSession::OnHeader(const error_code& error) {
   const http::request_header<>& header = parser_->get().base();
   const bool has_body = parser_->chunked() || parser_->content_length().value_or(0) > 0;
   head_only_ = header.method() == http::verb::head;
-  const bool reads_body = has_body && limits_.max_body_bytes > 0;
-  keep_alive_ = parser_->get().keep_alive() && (!has_body || reads_body);
+  reads_body_ = has_body && limits_.max_body_bytes > 0;
+  keep_alive_ = parser_->get().keep_alive() && (!has_body || reads_body_);
   http_1_0_ = header.version() == 10;
-  reads_body ? StartBody() : Handle();
+  if (access_ != nullptr && access_->wants_password()) return Authorize();
+  OnLetIn();
 }
+
+void HttpSession::Authorize() {
+  state_ = State::kHandling;
+  deadline_.cancel();
+  access_->Authorize(JoinFields(parser_->get().base(), http::field::authorization),
+                     [weak = weak_from_this()](WebAccess::Verdict verdict) {
+                       const std::shared_ptr<HttpSession> self = weak.lock();
+                       if (self != nullptr && self->state_ == State::kHandling) {
+                         self->OnVerdict(verdict);
+                       }
+                     });
+}
+
+void HttpSession::OnVerdict(WebAccess::Verdict verdict) {
+  switch (verdict) {
+    case WebAccess::Verdict::kRight:
+      return OnLetIn();
+    case WebAccess::Verdict::kWrong:
+      access_->CountRefused(WebRefusal::kUnauthorized);
+      return RefusePassword();
+    case WebAccess::Verdict::kBusy:
+      access_->CountRefused(WebRefusal::kBusy);
+      return Refuse(http::status::service_unavailable, "Too many passwords are being checked.");
+  }
+}
+
+void HttpSession::OnLetIn() { reads_body_ ? StartBody() : Handle(); }
 
 void HttpSession::StartBody() {
   const auto length = parser_->content_length();
@@ -184,7 +242,7 @@ void HttpSession::StartBody() {
 
 void HttpSession::SendContinue() {
   static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-  boost::asio::async_write(socket_, boost::asio::buffer(kContinue.data(), kContinue.size()),
+  boost::asio::async_write(stream_, boost::asio::buffer(kContinue.data(), kContinue.size()),
                            [self = shared_from_this()](const error_code& error, size_t) {
                              if (self->state_ != State::kReadingBody) return;
                              error ? self->Close() : self->ReadBody();
@@ -193,7 +251,7 @@ void HttpSession::SendContinue() {
 
 void HttpSession::ReadBody() {
   http::async_read(
-      socket_, buffer_, *body_parser_,
+      stream_, buffer_, *body_parser_,
       [self = shared_from_this()](const error_code& error, size_t) { self->OnBody(error); });
 }
 
@@ -245,6 +303,17 @@ void HttpSession::RefuseVersion() {
   Refuse(http::status::http_version_not_supported, "Please speak HTTP/1.1.");
 }
 
+void HttpSession::RefusePassword() {
+  error_code error;
+  const auto peer = stream_.socket().remote_endpoint(error);
+  LogWarn("a request has no right user and password",
+          {{"peer", error ? "unknown" : peer.address().to_string()}});
+  keep_alive_ = false;
+  HttpResponse response = HttpResponse::Plain(http::status::unauthorized, "Unauthorized");
+  response.headers.emplace_back("WWW-Authenticate", "Basic");
+  Answer(std::move(response));
+}
+
 void HttpSession::Refuse(http::status status, const std::string& text) {
   keep_alive_ = false;
   body_room_ = nullptr;
@@ -273,6 +342,11 @@ std::string HttpSession::RenderHeader() const {
   for (const auto& [name, value] : response_.headers) {
     absl::StrAppend(&header, name, ": ", value, "\r\n");
   }
+  if (access_ != nullptr) {
+    for (const auto& [name, value] : *access_->headers()) {
+      absl::StrAppend(&header, name, ": ", value, "\r\n");
+    }
+  }
   if (!keep_alive_) absl::StrAppend(&header, "Connection: close\r\n");
   if (keep_alive_ && http_1_0_) absl::StrAppend(&header, "Connection: keep-alive\r\n");
   header.append("\r\n");
@@ -293,7 +367,7 @@ void HttpSession::Write() {
   const BufferRange range = {.first = response_buffers_.data(),
                              .last = response_buffers_.data() + response_buffers_.size()};
   boost::asio::async_write(
-      socket_, range, [](const error_code& error, size_t) { return error ? 0 : kMaxWriteBytes; },
+      stream_, range, [](const error_code& error, size_t) { return error ? 0 : kMaxWriteBytes; },
       [self = shared_from_this()](const error_code& error, size_t) { self->OnWritten(error); });
 }
 
@@ -319,26 +393,35 @@ void HttpSession::ReleaseResponse() {
 
 void HttpSession::Drain() {
   state_ = State::kDraining;
-  error_code error;
-  socket_.shutdown(TcpSocket::shutdown_send, error);
-  if (error) return Close();
   SetDeadline(limits_.drain_timeout);
+  if (stream_.tls() == nullptr) return EndSending();
+  // The end is told within TLS first, or the peer could not tell it from an attack.
+  stream_.tls()->async_shutdown([self = shared_from_this()](const error_code&) {
+    if (self->state_ == State::kDraining) self->EndSending();
+  });
+}
+
+void HttpSession::EndSending() {
+  error_code error;
+  stream_.socket().shutdown(TcpSocket::shutdown_send, error);
+  if (error) return Close();
   ReadAway(kMaxDrainedBytes);
 }
 
 void HttpSession::ReadAway(size_t left) {
-  socket_.async_read_some(boost::asio::buffer(drained_),
-                          [self = shared_from_this(), left](const error_code& error, size_t size) {
-                            if (self->state_ != State::kDraining) return;
-                            if (error || size >= left) return self->Close();
-                            self->ReadAway(left - size);
-                          });
+  stream_.socket().async_read_some(
+      boost::asio::buffer(drained_),
+      [self = shared_from_this(), left](const error_code& error, size_t size) {
+        if (self->state_ != State::kDraining) return;
+        if (error || size >= left) return self->Close();
+        self->ReadAway(left - size);
+      });
 }
 
 void HttpSession::Abort() {
   if (state_ == State::kClosed) return;
   error_code ignored;
-  socket_.set_option(boost::asio::socket_base::linger(true, 0), ignored);
+  stream_.socket().set_option(boost::asio::socket_base::linger(true, 0), ignored);
   Close();
 }
 
@@ -348,7 +431,7 @@ void HttpSession::Close() {
   state_ = State::kClosed;
   body_room_ = nullptr;
   error_code ignored;
-  socket_.close(ignored);
+  stream_.socket().close(ignored);
   deadline_.cancel();
   // A write that was under way may look at the response until its handler has run, so the response
   // goes with the session.
@@ -370,7 +453,7 @@ void HttpSession::SetDeadline(absl::Duration timeout) {
 void HttpSession::EndReading() {
   if (std::exchange(timed_out_, true)) return Close();
   error_code ignored;
-  socket_.cancel(ignored);
+  stream_.socket().cancel(ignored);
   SetDeadline(kCancelTimeout);
 }
 
@@ -381,6 +464,9 @@ void HttpSession::OnDeadline() {
       return EndReading();
     case State::kWriting:
       return Abort();
+    case State::kHandshake:
+      access_->CountRefused(WebRefusal::kHandshake);
+      return Close();
     case State::kIdle:
     case State::kDraining:
       return Close();

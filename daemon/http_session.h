@@ -27,10 +27,11 @@
 #include "absl/time/time.h"
 #include "core/merge/snapshot.h"
 #include "daemon/loop.h"
+#include "daemon/web/web_access.h"
+#include "daemon/web_stream.h"
 
 namespace tallyd {
 
-using TcpSocket = boost::asio::basic_stream_socket<boost::asio::ip::tcp, Loop::executor_type>;
 using TcpAcceptor = boost::asio::basic_socket_acceptor<boost::asio::ip::tcp, Loop::executor_type>;
 
 // Memory for bodies that are being read or worked on, over all sessions that share it. Thread-safe.
@@ -72,9 +73,10 @@ struct HttpResponse {
   static HttpResponse Plain(boost::beast::http::status status, const std::string& text);
 };
 
-// Reads a header under a deadline and a size limit, hands the request to the handler, writes its
-// answer under another deadline, and waits for the next request. Whoever overruns a deadline or a
-// limit is answered with the reason where there is still somebody to read it, and closed.
+// Speaks TLS if it is to, reads a header under a deadline and a size limit, lets in whom it is to
+// let in before anything more is read, hands the request to the handler, writes its answer under
+// another deadline, and waits for the next request. Whoever overruns a deadline or a limit is
+// answered with the reason where there is still somebody to read it, and closed.
 //
 // Invariant: at most one request is open; the next is not read before the answer is written.
 // Ownership: the control loop's thread. Keeps itself alive as long as an operation is under way.
@@ -99,7 +101,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // What is read and thrown away of a body, so that a reset does not overtake our answer.
   static constexpr size_t kMaxDrainedBytes = 256 * 1024;
 
-  HttpSession(TcpSocket socket, const Limits& limits, Handler handler, Closed closed);
+  // `access` may be null: everybody is let in, without TLS.
+  HttpSession(TcpSocket socket, const Limits& limits, Handler handler, Closed closed,
+              std::shared_ptr<WebAccess> access = nullptr);
   ~HttpSession();
   HttpSession(const HttpSession&) = delete;
   HttpSession& operator=(const HttpSession&) = delete;
@@ -116,14 +120,28 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   int64_t waiting_since_ns() const { return waiting_since_ns_; }
 
  private:
-  enum class State { kIdle, kReadingHeader, kReadingBody, kHandling, kWriting, kDraining, kClosed };
+  enum class State {
+    kHandshake,
+    kIdle,
+    kReadingHeader,
+    kReadingBody,
+    kHandling,
+    kWriting,
+    kDraining,
+    kClosed
+  };
   using Parser = boost::beast::http::request_parser<boost::beast::http::empty_body>;
   using BodyParser = boost::beast::http::request_parser<boost::beast::http::string_body>;
 
+  void OnHandshake(const boost::system::error_code& error);
   void AwaitRequest();
+  void AwaitDecrypted();
   void ReadHeader();
   void OnHeader(const boost::system::error_code& error);
   void OnHeaderError(const boost::system::error_code& error);
+  void Authorize();
+  void OnVerdict(WebAccess::Verdict verdict);
+  void OnLetIn();
   void StartBody();
   void SendContinue();
   void ReadBody();
@@ -131,12 +149,14 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Handle();
   // Answers what has not become a request.
   void Refuse(boost::beast::http::status status, const std::string& text);
+  void RefusePassword();
   void RefuseVersion();
   void Write();
   void OnWritten(const boost::system::error_code& error);
   void ReportDone(bool complete);
   void ReleaseResponse();
   void Drain();
+  void EndSending();
   void ReadAway(size_t left);
   void Close();
 
@@ -145,11 +165,12 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void EndReading();
   std::string RenderHeader() const;
 
-  TcpSocket socket_;
+  WebStream stream_;
   LoopTimer deadline_;
   const Limits limits_;
   const Handler handler_;
   const Closed closed_;
+  const std::shared_ptr<WebAccess> access_;  // may be null
 
   State state_ = State::kIdle;
   int64_t waiting_since_ns_ = 0;
@@ -157,6 +178,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool head_only_ = false;   // the request is a HEAD
   bool keep_alive_ = false;  // another request may follow
   bool http_1_0_ = false;
+  bool reads_body_ = false;
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
   std::optional<BodyParser> body_parser_;  // takes over from parser_ where bodies are read

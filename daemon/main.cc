@@ -68,7 +68,7 @@ ExitCode Main(const std::vector<std::string>& arguments) {
     return ExitCode::kClean;
   }
   if (options->show_version) {
-    std::cout << VersionText();
+    std::cout << VersionText("tallyd");
     return ExitCode::kClean;
   }
   if (options->check_config) return Check(*options);

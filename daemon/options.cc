@@ -18,12 +18,9 @@
 #include "daemon/address.h"
 #include "daemon/config_file.h"
 #include "daemon/exit_code.h"
+#include "daemon/own_metrics.h"
 #include "daemon/push_config.h"
 #include "daemon/remote_write_config.h"
-
-#ifndef TALLYD_VERSION
-#define TALLYD_VERSION "unknown"
-#endif
 
 namespace tallyd {
 namespace {
@@ -253,12 +250,7 @@ void ReadWeb(FlagReader* flags, Options* options) {
                                 {"classic", HistogramForm::kClassic}},
                                &options->native_histograms);
   flags->Bool("web.created-timestamps", &options->created_timestamps);
-  const FlagValue* const config = flags->Find("web.config.file");
-  if (config != nullptr && !config->text.empty()) {
-    flags->Complain(*config,
-                    "not supported by this version, and ignoring it would leave you without the "
-                    "protection that it asks for");
-  }
+  flags->Text("web.config.file", &options->web_config_file);
 }
 
 void ReadPushed(FlagReader* flags, Options* options) {
@@ -398,6 +390,9 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& arguments) 
   return OptionsFrom(*values);
 }
 
-std::string VersionText() { return absl::StrCat("tallyd ", TALLYD_VERSION, "\n"); }
+std::string VersionText(const std::string& program) {
+  return absl::StrCat(program, ", version ", BuildVersion(), " (revision: ", BuildRevision(),
+                      ")\n  compiler:         ", BuildCompiler(), "\n");
+}
 
 }  // namespace tallyd

@@ -70,6 +70,7 @@ struct Options {
   std::vector<std::string> web = {"127.0.0.1:9102"};
   std::string telemetry_path = "/metrics";
   bool enable_lifecycle = false;
+  std::string web_config_file;  // path; empty: no TLS, no passwords
   int web_max_requests = 40;
   HistogramForm native_histograms = HistogramForm::kBoth;
   bool created_timestamps = false;  // as lines of OpenMetrics
@@ -124,7 +125,8 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& arguments);
 // Checks and converts what flags were given. Errors as ParseOptions.
 absl::StatusOr<Options> OptionsFrom(const FlagValues& values);
 
-std::string VersionText();
+// "tallyd, version 0.1.0 (revision: 0123456789ab)", and a line with the compiler.
+std::string VersionText(const std::string& program);
 
 }  // namespace tallyd
 

@@ -134,7 +134,8 @@ class PushListener::Impl : public std::enable_shared_from_this<PushListener::Imp
         },
         [weak = weak_from_this()](HttpSession* closed) {
           if (const std::shared_ptr<Impl> self = weak.lock()) self->sessions_.erase(closed);
-        });
+        },
+        options_.access);
     sessions_.emplace(session.get(), session);
     session->Start();
   }

@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "daemon/loop.h"
 #include "daemon/pushed_groups.h"
+#include "daemon/web/web_access.h"
 
 namespace tallyd {
 
@@ -36,6 +37,7 @@ class PushListener {
     size_t max_body_bytes = size_t{16} << 20;         // as sent, and decompressed
     size_t max_group_series = 20'000;
     size_t max_connections = 128;
+    std::shared_ptr<WebAccess> access = nullptr;  // null: everybody is let in, without TLS
   };
   // Bodies that are in memory together, as a multiple of the largest.
   static constexpr size_t kBodiesInMemory = 4;

@@ -431,7 +431,7 @@ ExitCode Main(int argc, char** argv) {
   CLI::App app("tallyctl answers questions about tallyd.", "tallyctl");
   app.formatter(std::make_shared<HelpFormatter>());
   app.require_subcommand(1);
-  app.set_version_flag("--version", VersionText(), "print the version and exit");
+  app.set_version_flag("--version", VersionText("tallyctl"), "print the version and exit");
   app.set_help_flag("-h,--help", "print this and exit");
   Arguments arguments;
   const CLI::App* const explain = AddExplain(&app, &arguments);

@@ -96,9 +96,9 @@ TEST(OptionsTest, FlagsWithoutMeaningAreAcceptedAndNamed) {
                           "--debug.dump-fsm"));
 }
 
-TEST(OptionsTest, WhatIsNotBuiltIsRefusedRatherThanIgnored) {
-  ExpectRefused({"--web.config.file=x"}, "--web.config.file=x: not supported");
-  Parse({"--web.config.file="});
+TEST(OptionsTest, TheWebConfigurationIsAFile) {
+  EXPECT_EQ(Parse({"--web.config.file=x"}).web_config_file, "x");
+  EXPECT_EQ(Parse({"--web.config.file="}).web_config_file, "");
 }
 
 TEST(OptionsTest, EachTagDialectIsSwitchedByItsFlag) {

@@ -15,7 +15,8 @@ class FlagTest(unittest.TestCase):
     def test_version(self):
         code, out, _ = run_tallyd("--version")
         self.assertEqual(code, CLEAN)
-        self.assertRegex(out, r"tallyd.* \d+\.\d+\.\d+")
+        self.assertRegex(out, r"^tallyd, version \d+\.\d+\.\d+ \(revision: [0-9a-f]+\)\n"
+                              r"  compiler: +(gcc|clang) .+\n$")
 
     def test_help_names_every_flag_of_the_contract(self):
         code, out, _ = run_tallyd("--help")
