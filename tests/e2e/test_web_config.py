@@ -265,11 +265,10 @@ class TlsTest(Site):
         class Over(Prometheus):
             authority = str(self.certificates.authority[0])
 
-            @classmethod
-            def _config(cls, targets):
-                config = json.loads(Prometheus._config(targets))
+            def _config(self, targets):
+                config = json.loads(super()._config(targets))
                 for job in config["scrape_configs"]:
-                    job.update(scheme="https", tls_config={"ca_file": cls.authority},
+                    job.update(scheme="https", tls_config={"ca_file": self.authority},
                                basic_auth={"username": "prometheus", "password": "secret"})
                 return json.dumps(config)
 
