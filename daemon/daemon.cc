@@ -249,7 +249,12 @@ void Daemon::StartGroups() {
   limits.bytes = StoredGroupBytes(options_);
   groups_ = std::make_unique<PushedGroups>(&control_, limits, shards_->families(),
                                            &own_metrics_->registry());
+  SetGroupsCatalog(shards_->rules()->At(shards_->rules()->newest()).options().catalog);
   groups_->Start();
+}
+
+void Daemon::SetGroupsCatalog(std::shared_ptr<const CatalogIndex> catalog) {
+  groups_->Post([catalog = std::move(catalog)](GroupStore* store) { store->SetCatalog(catalog); });
 }
 
 absl::Status Daemon::StartPush() {
@@ -266,10 +271,10 @@ absl::Status Daemon::StartPush() {
 }
 
 void Daemon::StartJobs() {
-  if (!listeners_->jobs().has_value() || !options_.tags.dogstatsd) return;
-  const auto take = [this](std::vector<std::string> datagrams, std::function<void()> done) {
+  if (!listeners_->jobs().has_value()) return;
+  const auto take = [this](JobBatch batch, std::function<void()> done) {
     // One shard for all: gauges that a job sets keep their order.
-    shards_->threads().front()->Take(std::move(datagrams), *listeners_->jobs(), std::move(done));
+    shards_->threads().front()->Take(std::move(batch), *listeners_->jobs(), std::move(done));
   };
   jobs_ = std::make_unique<JobSessions>(
       &control_, absl::StrCat(options_.admin_socket, ".job-"), options_.unixsocket_mode,
@@ -407,6 +412,7 @@ absl::Status Daemon::ReloadRules() {
   own_metrics_->SetMappingRules(count);
   catalog_reporter_->Forget();
   catalog_series_->Use(shards_->rules()->At(shards_->rules()->newest()));
+  SetGroupsCatalog(catalog);
   budget_reporter_->SetCatalog(std::move(catalog));
   return status;
 }

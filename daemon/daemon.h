@@ -59,6 +59,7 @@ class Daemon {
   absl::Status StartRelay();
   absl::Status StartHttp(size_t rule_count);
   void StartGroups();
+  void SetGroupsCatalog(std::shared_ptr<const CatalogIndex> catalog);
   absl::Status StartPush();
   void StartJobs();
   absl::Status StartAdmin();

@@ -1,5 +1,6 @@
 #include "daemon/job_sessions.h"
 
+#include <linux/sock_diag.h>
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <sys/socket.h>
@@ -10,6 +11,7 @@
 #include <boost/asio/write.hpp>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -47,32 +49,22 @@ PushedFamily Gauge(const char* help, double value) {
 
 double UnixTime() { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); }
 
-std::string TagsOf(const Grouping& labels) {
-  std::string tags;
-  for (const auto& [name, value] : labels) {
-    absl::StrAppend(&tags, tags.empty() ? "|#" : ",", name, ":", value);
-  }
-  return tags;
+size_t TextSize(const Grouping& labels) {
+  size_t size = 0;
+  for (const auto& [name, value] : labels) size += name.size() + value.size() + 2;
+  return size;
 }
 
 bool IsTagText(const std::string& text) {
   return !text.empty() && text.find_first_of(",|\n\r") == std::string::npos && IsUtf8(text);
 }
 
-// The datagram with `tags` behind every line. A cut line at the end is no line any more: what
-// stands for it is refused and counted.
-std::string Tagged(absl::string_view datagram, const std::string& tags, bool cut) {
-  std::string tagged;
-  while (!datagram.empty()) {
-    const size_t end = datagram.find('\n');
-    if (end == absl::string_view::npos && cut) break;
-    const absl::string_view line = absl::StripSuffix(datagram.substr(0, end), "\r");
-    const bool is_event = absl::StartsWith(line, "_e{") || absl::StartsWith(line, "_sc|");
-    if (!line.empty()) absl::StrAppend(&tagged, line, is_event ? "" : tags, "\n");
-    datagram.remove_prefix(end == absl::string_view::npos ? datagram.size() : end + 1);
-  }
-  if (cut) tagged += "cut\n";
-  return tagged;
+// How many datagrams the kernel has dropped, of this socket, for want of room.
+uint32_t KernelDrops(int fd) {
+  std::array<uint32_t, SK_MEMINFO_VARS> info{};
+  socklen_t size = sizeof(info);
+  if (::getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info.data(), &size) != 0) return 0;
+  return info[SK_MEMINFO_DROPS];
 }
 
 }  // namespace
@@ -107,7 +99,7 @@ absl::StatusOr<JobRequest> ParseJobRequest(
     request.labels[std::string(name)] = value;
   }
   if (request.labels.count("job") == 0) return absl::InvalidArgumentError("which job?");
-  if (TagsOf(request.labels).size() > kMaxTagBytes) {
+  if (TextSize(request.labels) > kMaxTagBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("the labels have more than ", kMaxTagBytes, " bytes"));
   }
@@ -173,7 +165,7 @@ class JobSessions::Impl::Session : public std::enable_shared_from_this<Session> 
         unix_(all_->loop_),
         udp_(all_->loop_),
         request_(std::move(request)),
-        tags_(TagsOf(request_.labels)),
+        labels_(std::make_shared<const JobLabels>(request_.labels, request_.ttl)),
         began_ns_(MonotonicNs()),
         buffer_(kUnixMessageBytes, 0) {}
 
@@ -256,17 +248,20 @@ class JobSessions::Impl::Session : public std::enable_shared_from_this<Session> 
 
   // One batch of what is queued. With nothing there it waits, or is done if the job has ended.
   void Receive() {
-    std::vector<std::string> datagrams;
-    ReceiveFrom(unix_.native_handle(), &datagrams);
-    ReceiveFrom(udp_.native_handle(), &datagrams);
-    if (datagrams.empty()) {
+    JobBatch batch;
+    batch.labels = labels_;
+    ReceiveFrom(unix_.native_handle(), &batch.datagrams);
+    ReceiveFrom(udp_.native_handle(), &batch.datagrams);
+    const uint32_t drops = KernelDrops(udp_.native_handle());
+    batch.kernel_dropped = drops - std::exchange(drops_seen_, drops);
+    if (batch.datagrams.empty() && batch.kernel_dropped == 0) {
       if (ending_) return Finish();
       if (std::exchange(unix_ready_, false)) AwaitDatagrams(&unix_);
       if (std::exchange(udp_ready_, false)) AwaitDatagrams(&udp_);
       return;
     }
     busy_ = true;
-    all_->take_(std::move(datagrams), [self = shared_from_this()] {
+    all_->take_(std::move(batch), [self = shared_from_this()] {
       boost::asio::post(self->all_->loop_, [self] {
         self->busy_ = false;
         self->Receive();
@@ -274,13 +269,13 @@ class JobSessions::Impl::Session : public std::enable_shared_from_this<Session> 
     });
   }
 
-  void ReceiveFrom(int fd, std::vector<std::string>* datagrams) {
+  void ReceiveFrom(int fd, std::vector<JobDatagram>* datagrams) {
     for (int i = 0; i < kMaxDatagrams; ++i) {
       const ssize_t size = ::recv(fd, buffer_.data(), buffer_.size(), MSG_DONTWAIT | MSG_TRUNC);
       if (size < 0) return;
       const bool cut = static_cast<size_t>(size) > buffer_.size();
       const size_t kept = cut ? buffer_.size() : static_cast<size_t>(size);
-      datagrams->push_back(Tagged({buffer_.data(), kept}, tags_, cut));
+      datagrams->push_back({.bytes = buffer_.substr(0, kept), .cut = cut});
     }
   }
 
@@ -370,12 +365,13 @@ class JobSessions::Impl::Session : public std::enable_shared_from_this<Session> 
   LoopDescriptor udp_;
   std::unique_ptr<UnixPath> path_;
   const JobRequest request_;
-  const std::string tags_;
+  const std::shared_ptr<const JobLabels> labels_;
   const int64_t began_ns_;
   std::string buffer_;
   std::string text_;  // being written
   std::array<char, 64> said_{};
   size_t said_size_ = 0;
+  uint32_t drops_seen_ = 0;  // of the UDP socket
   bool unix_ready_ = false;
   bool udp_ready_ = false;
   bool busy_ = false;  // a batch is on its way

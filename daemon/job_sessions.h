@@ -12,11 +12,11 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "core/groups/grouping.h"
+#include "daemon/job_lines.h"
 #include "daemon/loop.h"
 #include "daemon/push/job_groups.h"
 #include "daemon/pushed_groups.h"
@@ -27,8 +27,8 @@ using AdminSocket =
     boost::asio::basic_stream_socket<boost::asio::local::stream_protocol, Loop::executor_type>;
 
 struct JobRequest {
-  Grouping labels;  // "job" and others; they become tags of all that the job sends
-  absl::Duration ttl = absl::Hours(48);
+  Grouping labels;                       // "job" and others, of all that the job sends
+  absl::Duration ttl = absl::Hours(48);  // of its group and series; zero: they stay
 };
 
 // Reads the parameters of a request: job, instance, ttl_ms, and label.NAME for others.
@@ -37,9 +37,9 @@ absl::StatusOr<JobRequest> ParseJobRequest(
     const std::unordered_map<std::string, std::string>& parameters_untrusted);
 
 // A session is a connection of tallyctl. It is told a UNIX datagram socket and a UDP port that are
-// the session's alone; each line that comes in there gets the session's labels as tags behind its
-// own, where they win. When the connection says how the job ended, or ends itself, what the kernel
-// has queued is taken in, and then the job's group is shown as ended.
+// the session's alone; all that comes in there has the session's labels, over any other. When the
+// connection says how the job ended, or ends itself, what the kernel has queued is taken in, and
+// then the job's group is shown as ended.
 //
 // Sessions are read on the control loop, one batch at a time, so that shards never know of them: a
 // batch goes to a shard as any other, and the next is read when it is counted.
@@ -49,8 +49,8 @@ class JobSessions {
  public:
   static constexpr size_t kMaxSessions = 64;
 
-  // Has a shard take in datagrams; `done` may be called on any thread.
-  using Take = std::function<void(std::vector<std::string> datagrams, std::function<void()> done)>;
+  // Has a shard take in what was received; `done` may be called on any thread.
+  using Take = std::function<void(JobBatch batch, std::function<void()> done)>;
 
   // Is told of jobs that began and ended, when they are shown so. Called on the groups' thread.
   using Tell = std::function<void(const JobChange& change)>;

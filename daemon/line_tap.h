@@ -49,6 +49,7 @@ class LineTaps {
     for (const auto& tap : taps_) tap->OnBeat(now_ns);
   }
 
+  bool empty() const { return taps_.empty(); }
   void Add(std::shared_ptr<LineTap> tap) { taps_.push_back(std::move(tap)); }
   void Remove(const std::shared_ptr<LineTap>& tap) {
     taps_.erase(std::remove(taps_.begin(), taps_.end(), tap), taps_.end());

@@ -168,20 +168,33 @@ void ShardThread::RemoveTap(std::shared_ptr<LineTap> tap) {
   });
 }
 
-void ShardThread::Take(std::vector<std::string> datagrams, Source source,
-                       std::function<void()> done) {
+void ShardThread::Take(JobBatch batch, Source source, std::function<void()> done) {
   boost::asio::post(loop_,
-                    [this, taken = std::move(datagrams), source, done = std::move(done)]() mutable {
+                    [this, batch = std::move(batch), source, done = std::move(done)]() mutable {
                       shard_->BeginBatch(MonotonicNs());
-                      for (std::string& datagram : taken) {
-                        const size_t size = datagram.size();
-                        datagram.resize(size + kReadPadding);
-                        taps_.OnLines(source, datagram.data(), size);
-                        shard_->Apply(source, datagram.data(), size);
-                      }
+                      ApplyJob(&batch, source);
                       shard_->EndBatch();
                       done();
                     });
+}
+
+// Of a datagram that was cut the last line is nobody's.
+void ShardThread::ApplyJob(JobBatch* batch, Source source) {
+  Ledger::Listener& counts = shard_->ledger().listeners[source.listener];
+  for (JobDatagram& datagram : batch->datagrams) {
+    std::string& bytes = datagram.bytes;
+    const size_t size = datagram.cut ? bytes.rfind('\n') + 1 : bytes.size();
+    if (!taps_.empty()) {
+      const std::string lines = batch->labels->Tagged(absl::string_view(bytes).substr(0, size));
+      taps_.OnLines(source, lines.data(), lines.size());
+    }
+    bytes.resize(size + kReadPadding);
+    shard_->ApplyInSession(source, batch->labels->session(), bytes.data(), size);
+    if (!datagram.cut) continue;
+    counts.truncated.Add(1);
+    shard_->Drop(source, DropReason::kTruncated);
+  }
+  if (batch->kernel_dropped > 0) counts.kernel_dropped.Add(batch->kernel_dropped);
 }
 
 void ShardThread::UseRules(uint16_t generation, std::function<void()> done) {

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "core/shard/shard.h"
 #include "daemon/connection_counts.h"
+#include "daemon/job_lines.h"
 #include "daemon/line_tap.h"
 #include "daemon/loop.h"
 #include "daemon/receive_ring.h"
@@ -57,9 +58,9 @@ class ShardThread {
   // Any thread. From some batch on, and until some batch after Remove, the tap sees every line.
   void AddTap(std::shared_ptr<LineTap> tap);
   void RemoveTap(std::shared_ptr<LineTap> tap);
-  // Any thread, after Start. Has the shard take in datagrams that somebody else received, as one
-  // batch; then calls `done`.
-  void Take(std::vector<std::string> datagrams, Source source, std::function<void()> done);
+  // Any thread, after Start. Has the shard take in what came by a job's session, as one batch; then
+  // calls `done`.
+  void Take(JobBatch batch, Source source, std::function<void()> done);
   // Any thread, after Start. The shard uses this generation of rules, whose hold it takes over;
   // then calls `done`.
   void UseRules(uint16_t generation, std::function<void()> done);
@@ -78,6 +79,7 @@ class ShardThread {
   void BeatLater();
   void Beat();
   void DrainAndClose();
+  void ApplyJob(JobBatch* batch, Source source);
 
   Shard* const shard_;
   const Options options_;

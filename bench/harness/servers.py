@@ -173,6 +173,23 @@ class Tallyd(Server):
         connection.close()
         return response.status, len(body), seconds, body
 
+    def get_in_pieces(self, path, headers):
+        """Status, length of the body, seconds to the answer's first byte and to its last.
+
+        The body is not kept: the price of its memory would be in the figures.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=120)
+        start = time.perf_counter()
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        first = time.perf_counter() - start
+        size = 0
+        while piece := response.read(1 << 20):
+            size += len(piece)
+        last = time.perf_counter() - start
+        connection.close()
+        return response.status, size, first, last
+
     def own_metric(self, name):
         """The sum over all label values of one of its own metrics."""
         total = 0.0

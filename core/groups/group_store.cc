@@ -92,10 +92,26 @@ bool ClashesWithAggregates(std::string_view name, FamilyType type, const FamilyT
   return aggregates.Lookup(text + "_total", &kind) && kind == SeriesKind::kCounter;
 }
 
+const DeclaredFamily* ClashesWithCatalog(std::string_view name, FamilyType type,
+                                         const CatalogIndex& catalog) {
+  if (const DeclaredFamily* const same = catalog.Find(name)) return same;
+  if (const DeclaredFamily* const owner = catalog.OwnerOfSample(name)) return owner;
+  const std::string text(name);
+  if (IsDistribution(type)) {
+    for (const std::string_view end : kSampleSuffixes) {
+      if (const auto* const sample = catalog.Find(text + std::string(end))) return sample;
+    }
+  }
+  // OpenMetrics calls that counter by this name.
+  const DeclaredFamily* const total = catalog.Find(text + "_total");
+  const bool counts = total != nullptr && total->metric->type == DeclaredType::kCounter;
+  return counts ? total : nullptr;
+}
+
 size_t GroupsView::AppendPages(const PageEncoder& encoder, size_t format, bool gzip,
                                const FamilyTypes* aggregates,
                                std::vector<PageBuffer>* pages) const {
-  size_t left_out = 0;
+  size_t left_out = declared_families;
   std::string small;
   const auto flush = [&] {
     if (small.empty()) return;
@@ -192,6 +208,13 @@ absl::Status GroupStore::CheckFamily(const GroupFamily& family, const Families& 
   if (aggregates_ != nullptr && ClashesWithAggregates(family.name, family.type, *aggregates_)) {
     return absl::InvalidArgumentError(
         absl::StrCat("metric name \"", family.name, "\" belongs to what tallyd aggregates itself"));
+  }
+  const DeclaredFamily* const declared =
+      catalog_ == nullptr ? nullptr : ClashesWithCatalog(family.name, family.type, *catalog_);
+  if (declared != nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("metric name \"", family.name, "\" belongs to ", declared->metric->name,
+                     ", which the catalog of ", declared->catalog->service, " declares"));
   }
   const auto found = index_.find(family.name);
   if (found != index_.end()) {
@@ -389,9 +412,18 @@ size_t GroupStore::Expire(int64_t now_ns) {
   return expired;
 }
 
+void GroupStore::SetCatalog(std::shared_ptr<const CatalogIndex> catalog) {
+  catalog_ = std::move(catalog);
+  Publish();
+}
+
 void GroupStore::Publish() {
   auto view = std::make_shared<GroupsView>();
   for (auto& [name, index] : index_) {
+    if (catalog_ != nullptr && ClashesWithCatalog(name, index.type, *catalog_) != nullptr) {
+      ++view->declared_families;
+      continue;
+    }
     if (index.shown == nullptr) {
       std::vector<FamilyPtr> parts;
       for (const auto& [group, part] : index.parts) parts.push_back(part);

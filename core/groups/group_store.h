@@ -19,6 +19,7 @@
 #include "core/groups/pushed_family.h"
 #include "core/merge/page_encoder.h"
 #include "core/merge/snapshot.h"
+#include "core/rules/catalog_index.h"
 #include "core/shard/family_types.h"
 
 namespace tallyd {
@@ -55,6 +56,7 @@ struct GroupsView {
   size_t groups = 0;
   size_t samples = 0;
   size_t bytes = 0;
+  size_t declared_families = 0;  // that are left out since a catalog declares the name
 
   // Appends the families that no aggregate stands in the way of, as `encoder`, which must not
   // compress, writes them; as gzip members if `gzip`. Returns how many were left out. `aggregates`
@@ -66,6 +68,11 @@ struct GroupsView {
 // Whether a family of the aggregates, or a sample of one, has a name that this one needs, in any of
 // the formats.
 bool ClashesWithAggregates(std::string_view name, FamilyType type, const FamilyTypes& aggregates);
+
+// The family that a catalog declares and that has, or whose samples have, a name that this one
+// needs; null if there is none.
+const DeclaredFamily* ClashesWithCatalog(std::string_view name, FamilyType type,
+                                         const CatalogIndex& catalog);
 
 // Every push is checked against all that is there before anything changes: one that fails leaves
 // what there was, but for the time of the failure.
@@ -87,6 +94,10 @@ class GroupStore {
   std::map<std::string, std::string> TextOf(GroupOwner owner, const Grouping& grouping) const;
   // Removes groups whose time is over; returns how many.
   size_t Expire(int64_t now_ns);
+
+  // What catalogs declare belongs to the aggregates, also before they have it: pushes of such
+  // families are refused from now on, and those that there are left out. Null: nothing is declared.
+  void SetCatalog(std::shared_ptr<const CatalogIndex> catalog);
 
   std::shared_ptr<const GroupsView> view() const;
 
@@ -129,6 +140,7 @@ class GroupStore {
 
   const GroupLimits limits_;
   const FamilyTypes* const aggregates_;
+  std::shared_ptr<const CatalogIndex> catalog_;           // null: there is none
   std::map<std::string, std::unique_ptr<Group>> groups_;  // by owner and rendered grouping
   std::map<std::string, Index> index_;                    // by family
   size_t samples_ = 0;

@@ -1,6 +1,7 @@
 #include "core/rules/label_set.h"
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "core/rules/sanitize.h"
@@ -14,9 +15,43 @@ void Count(uint16_t* count) {
   if (*count < UINT16_MAX) ++*count;
 }
 
+void Append(std::string_view list, std::vector<Label>* labels) {
+  ForEachTag(list, [labels](std::string_view text) {
+    const Tag tag = SplitTag(text, ':');
+    labels->push_back({std::string(tag.key), std::string(tag.value)});
+  });
+}
+
 bool ByName(const Label& a, const Label& b) { return a.name < b.name; }
 
 }  // namespace
+
+SessionLabels TakeSession(std::string_view* tags) {
+  SessionLabels session;
+  const size_t at = tags->rfind("|=");
+  if (at == kNone) return session;
+  const std::string_view text = tags->substr(at + 2);
+  *tags = tags->substr(0, at);
+  const char* const end = text.data() + text.size();
+  const char* const comma = std::from_chars(text.data(), end, session.ttl_ms).ptr;
+  if (comma != end) Append({comma + 1, static_cast<size_t>(end - comma - 1)}, &session.labels);
+  std::sort(session.labels.begin(), session.labels.end(), ByName);
+  return session;
+}
+
+uint16_t PutLabels(const std::vector<Label>& over, std::vector<Label>* labels) {
+  uint16_t overridden = 0;
+  for (const Label& label : over) {
+    const auto place = std::lower_bound(labels->begin(), labels->end(), label, ByName);
+    if (place != labels->end() && place->name == label.name) {
+      *place = label;
+      Count(&overridden);
+    } else {
+      labels->insert(place, label);
+    }
+  }
+  return overridden;
+}
 
 void LabelSet::ReadName(const SplitName& name) {
   if (name.lone_bracket) Count(&bad_name_tags_);

@@ -22,6 +22,21 @@ struct Label {
   std::string value;
 };
 
+// What a session says of all that comes in by it: labels, which win over any other, and for how
+// long its series stay. As text, behind "|=" in a key's tags: the milliseconds, 0 for no such
+// bound, then ",NAME:VALUE" for each label. Names are label names; values have no comma and no bar.
+struct SessionLabels {
+  std::vector<Label> labels;  // sorted by name
+  int64_t ttl_ms = 0;
+};
+
+// Takes the session's text off the end of a key's tags; nothing is said if there is none.
+SessionLabels TakeSession(std::string_view* tags);
+
+// Puts labels in the place of those of the same names; both are sorted. Returns how many of these
+// there were.
+uint16_t PutLabels(const std::vector<Label>& over, std::vector<Label>* labels);
+
 // Reads tags of all dialects in the order in which they stand, then settles which of several of one
 // name holds. Thread-compatible.
 class LabelSet {

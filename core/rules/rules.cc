@@ -133,6 +133,25 @@ void ForEachCombination(const DeclaredMetric& metric, const Each& each) {
   }
 }
 
+// The session's labels say which group a sample belongs to, so no rule changes them. A catalog need
+// not declare them; of those that it does, none is missing then.
+void UseSession(const SessionLabels& session, const DeclaredFamily* family,
+                std::vector<Label>* labels, SeriesSpec* spec) {
+  const uint16_t overridden = PutLabels(session.labels, labels);
+  spec->overridden_labels = static_cast<uint16_t>(spec->overridden_labels + overridden);
+  if (session.ttl_ms > 0 && (spec->ttl_ms == 0 || session.ttl_ms < spec->ttl_ms)) {
+    spec->ttl_ms = session.ttl_ms;
+  }
+  if (family == nullptr || family->catalog->mode == CatalogMode::kOpen) return;
+  const auto is_undeclared = [&](const Label& label) {
+    const auto has_name = [&](const auto& other) { return other.name == label.name; };
+    const auto& declared = family->metric->labels;
+    return std::any_of(session.labels.begin(), session.labels.end(), has_name) &&
+           std::none_of(declared.begin(), declared.end(), has_name);
+  };
+  labels->erase(std::remove_if(labels->begin(), labels->end(), is_undeclared), labels->end());
+}
+
 // Whether the line had a tag section. (One that was empty never gets this far.)
 bool HasTagSection(std::string_view tags) {
   return !tags.empty() && (tags[0] != '|' || tags.find("|#") != std::string_view::npos);
@@ -214,11 +233,13 @@ Verdict Rules::Resolve(const KeyView& key, SeriesSpec* spec) const {
     spec->labels = key.tags;
     return {.accepted = true};
   }
+  std::string_view tags = key.tags;
+  const SessionLabels session = TakeSession(&tags);
   const SplitName split = SplitNameTags(key.name, options_.tags);
   LabelSet labels(options_.tags, options_.container_id_label);
   labels.ReadName(split);
-  if (!labels.empty() && HasTagSection(key.tags)) return Refuse(DropReason::kMixedTagDialects);
-  labels.ReadSections(key.tags);
+  if (!labels.empty() && HasTagSection(tags)) return Refuse(DropReason::kMixedTagDialects);
+  labels.ReadSections(tags);
   spec->bad_tags = labels.bad_tags();
   spec->bad_name_tags = labels.bad_name_tags();
   if (split.before.size() + split.after.size() > options_.limits.name_bytes) {
@@ -249,10 +270,13 @@ Verdict Rules::Resolve(const KeyView& key, SeriesSpec* spec) const {
 
   spec->overridden_labels = labels.KeepLast();
   if (mapped.rule != nullptr) labels.Overlay(&mapped.labels, mapped.rule->honor_labels);
-  if (family == nullptr || family->catalog->mode == CatalogMode::kOpen) {
-    return AppendLabels(labels.labels(), spec);
+  std::vector<Label> shown = labels.labels();
+  if (!session.labels.empty()) UseSession(session, family, &shown, spec);
+  if (family != nullptr && family->catalog->mode != CatalogMode::kOpen) {
+    shown = LabelBounds(*family, spec).Bound(shown);
+    PutLabels(session.labels, &shown);
   }
-  return AppendLabels(LabelBounds(*family, spec).Bound(labels.labels()), spec);
+  return AppendLabels(shown, spec);
 }
 
 // The catalogs' sources come first, then the mapping file; what neither takes keeps its name.

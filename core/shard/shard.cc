@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
+#include <string>
 #include <utility>
 
 #include "core/shard/batch_pipeline.h"
@@ -10,6 +12,46 @@
 #include "core/wire/line_fast.h"
 
 namespace tallyd {
+
+namespace {
+
+// Makes the session part of each sample's key.
+class SessionSink : public SampleSink {
+ public:
+  SessionSink(std::string_view session, SampleSink* next) : session_(session), next_(next) {}
+
+  void OnSample(const Sample& sample) override {
+    // A key's size is kept in 16 bits.
+    const size_t size = sample.name.size() + sample.tags.size() + session_.size() + 3;
+    if (size > UINT16_MAX) return next_->OnDrop(DropReason::kTooLong);
+    Sample in_session = sample;
+    in_session.tags = TagsOf(sample.tags);
+    next_->OnSample(in_session);
+  }
+  void OnDrop(DropReason reason) override { next_->OnDrop(reason); }
+  void OnEvent(EventKind kind) override { next_->OnEvent(kind); }
+
+  void ForgetKeys() { keys_.clear(); }
+
+ private:
+  // All samples of a line have the same tags mostly.
+  std::string_view TagsOf(std::string_view sent) {
+    const size_t size = sent.size() + 2 + session_.size();
+    const bool same = !keys_.empty() && keys_.back().size() == size + kReadPadding &&
+                      std::string_view(keys_.back()).substr(0, sent.size()) == sent;
+    if (!same) {
+      std::string& tags = keys_.emplace_back(sent);
+      tags.append("|=").append(session_).append(kReadPadding, '\0');
+    }
+    return std::string_view(keys_.back()).substr(0, size);
+  }
+
+  const std::string_view session_;
+  SampleSink* const next_;
+  std::deque<std::string> keys_;  // of which samples may be pending
+};
+
+}  // namespace
 
 // Puts the parts together: lines to samples (core/wire), samples to cells (BatchPipeline), keys to
 // slots (SeriesSlots).
@@ -41,14 +83,7 @@ class Shard::Impl : public SampleSink {
     datagram[size] = '\n';
     for (const char* line = datagram; line < end;) line = ParseLine(line);
     datagram[size] = after;
-
-    Ledger::Listener& listener = ledger_.listeners[source.listener];
-    listener.datagrams.Add(1);
-    listener.bytes.Add(size);
-    listener.samples.Add(samples_);
-    SenderCounts& sender = senders_[source.sender];
-    sender.datagrams.Add(1);
-    sender.samples.Add(samples_);
+    CountDatagram(source, size);
   }
 
   void ApplyTruncated(Source source, char* datagram, size_t size) {
@@ -60,6 +95,22 @@ class Shard::Impl : public SampleSink {
     listener.bytes.Add(size - whole);
     listener.truncated.Add(1);
     if (whole < size) Drop(source, DropReason::kTruncated);
+  }
+
+  void ApplyInSession(Source source, std::string_view session, std::string_view datagram) {
+    source_ = source;
+    samples_ = 0;
+    const size_t size = datagram.size();
+    SessionSink sink(session, this);
+    while (!datagram.empty()) {
+      const std::string_view line = datagram.substr(0, datagram.find('\n'));
+      parser_.Parse(line, &sink);
+      // The texts of its keys are the next line's.
+      pipeline_.Flush();
+      sink.ForgetKeys();
+      datagram.remove_prefix(std::min(line.size() + 1, datagram.size()));
+    }
+    CountDatagram(source, size);
   }
 
   void Drop(Source source, DropReason reason) {
@@ -103,6 +154,17 @@ class Shard::Impl : public SampleSink {
   int index() const { return index_; }
 
  private:
+  // Of the datagram that was read.
+  void CountDatagram(Source source, size_t size) {
+    Ledger::Listener& listener = ledger_.listeners[source.listener];
+    listener.datagrams.Add(1);
+    listener.bytes.Add(size);
+    listener.samples.Add(samples_);
+    SenderCounts& sender = senders_[source.sender];
+    sender.datagrams.Add(1);
+    sender.samples.Add(samples_);
+  }
+
   // Takes in the line at `line`, which an LF ends; returns the start of the next.
   const char* ParseLine(const char* line) {
     if (*line == '\n') return line + 1;
@@ -154,6 +216,10 @@ void Shard::Apply(Source source, char* datagram, size_t size) {
 }
 void Shard::ApplyTruncated(Source source, char* datagram, size_t size) {
   impl_->ApplyTruncated(source, datagram, size);
+}
+void Shard::ApplyInSession(Source source, std::string_view session, const char* datagram,
+                           size_t size) {
+  impl_->ApplyInSession(source, session, std::string_view(datagram, size));
 }
 void Shard::Drop(Source source, DropReason reason) { impl_->Drop(source, reason); }
 void Shard::EndBatch() { impl_->EndBatch(); }

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "core/rules/rule_book.h"
@@ -69,6 +70,11 @@ class Shard {
   // Owner thread, within a batch. As Apply, for a datagram that was cut: complete lines count, the
   // cut last one is dropped as truncated.
   void ApplyTruncated(Source source, char* datagram_untrusted, size_t size);
+  // Owner thread, within a batch. As Apply, for what comes in by a session: `session`
+  // (SessionLabels, core/rules/label_set.h, without the "|=") becomes part of each key. Costs more
+  // than Apply.
+  void ApplyInSession(Source source, std::string_view session, const char* datagram_untrusted,
+                      size_t size);
   // Owner thread, within a batch. A sample that never reached the parser: one received, one
   // dropped.
   void Drop(Source source, DropReason reason);

@@ -21,6 +21,9 @@ enum class Dialect : uint8_t { kStatsd, kDogstatsd };
 // `tags` is the text of the line's only tag section, as between "|#" and the next "|". Where a line
 // has several sections that give labels, each further one follows with its opening, in order:
 // "a:1|#b:2|c:id" for two tag sections and a container id, "|c:id" for a container id alone.
+//
+// Of samples of a session (Shard::ApplyInSession) "|=" and the session's text come last. No line
+// can say so: sections that give no labels are not part of a key.
 struct KeyView {
   SampleType type;
   std::string_view name;

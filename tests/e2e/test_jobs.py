@@ -27,14 +27,43 @@ exec(sys.argv[2])
 """
 
 
-class JobTest(unittest.TestCase):
+# Sends one datagram for each of its arguments.
+SEND = """
+import os, socket, sys
+unix = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+unix.connect(os.environ["STATSD_SOCKET"])
+for datagram in sys.argv[1:]:
+    unix.send(datagram.encode())
+"""
+
+# Fills the UDP port while nobody reads it.
+FLOOD = """
+import os, signal, socket, sys
+tallyd = int(sys.argv[1])
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.connect((os.environ["STATSD_HOST"], int(os.environ["STATSD_PORT"])))
+os.kill(tallyd, signal.SIGSTOP)
+try:
+    for _ in range(int(sys.argv[2])):
+        udp.send(b"flood:1|c|#" + b"x" * 1300)
+finally:
+    os.kill(tallyd, signal.SIGCONT)
+"""
+
+
+class JobTestBase(unittest.TestCase):
+    """A daemon, and jobs that run with it."""
+
     def setUp(self):
         directory = tempfile.TemporaryDirectory(prefix="tallyd-e2e-")
         self.addCleanup(directory.cleanup)
         self.directory = pathlib.Path(directory.name)
         self.socket = self.directory / "admin.sock"
-        self.daemon = Daemon(f"--admin.socket={self.socket}")
+        self.daemon = Daemon(f"--admin.socket={self.socket}", *self.more_flags())
         self.addCleanup(self.daemon.close)
+
+    def more_flags(self):
+        return ()
 
     def command(self, *command, flags=(), admin=None):
         return [str(harness.BIN / "tallyctl"), "run", "--job=nightly", "--instance=a",
@@ -55,6 +84,8 @@ class JobTest(unittest.TestCase):
     def ended(self, scrape, name):
         return scrape.value(f"tallyd_job_{name}", job="nightly", instance="a")
 
+
+class JobTest(JobTestBase):
     def test_a_job_is_counted_whole(self):
         done = self.run_job(*self.child(500), flags=["--grouping=zone=eu"])
         self.assertEqual((done.returncode, done.stderr), (0, b""))
@@ -141,6 +172,41 @@ class JobTest(unittest.TestCase):
         self.assertEqual(self.ended(self.scrape(), "success"), 1)
         wait_for("the group to go", lambda: self.ended(self.scrape(), "success") is None, 5)
 
+    def test_series_go_with_their_job(self):
+        self.run_job(*self.child(4), flags=["--ttl=1s"])
+        job = {"job": "nightly", "instance": "a"}
+        self.assertEqual(self.scrape().value("rows", table="users", **job), 4)
+        wait_for("the series to go", lambda: not any(
+            ("job", "nightly") in labels for _, labels in self.scrape().samples), 20)
+        own = self.daemon.scrape(path="/-/metrics")
+        self.assertEqual(own.value("tallyd_series"), 0, "they take no room in the budget")
+        self.assertTrue(self.daemon.ledger().at_rest())
+
+    def test_lines_of_all_kinds_are_the_jobs(self):
+        self.run_job(sys.executable, "-c", SEND, "influx,t=x:1|c\nlibrato#t=x:2|c",
+                     "signalfx[t=x]:3|c", "several:1|c:2|c", "packed:1:2:3|h", "rated:1|c|@0.5",
+                     "contained:1|c|c:id")
+        scrape = self.scrape()
+        job = {"job": "nightly", "instance": "a"}
+        for value, name in enumerate(("influx", "librato", "signalfx"), 1):
+            self.assertEqual(scrape.value(name, t="x", **job), value)
+        self.assertEqual(scrape.value("several", **job), 3)
+        self.assertEqual(scrape.value("packed_count", **job), 3)
+        self.assertEqual(scrape.value("rated", **job), 2)
+        self.assertEqual(scrape.value("contained", container_id="id", **job), 1)
+        ledger = self.daemon.ledger()
+        self.assertEqual((ledger.received, ledger.lost), (10, 0))
+
+    def test_what_the_kernel_drops_is_counted(self):
+        count = 4000
+        self.run_job(sys.executable, "-c", FLOOD, self.daemon.pid, count)
+        own = self.daemon.scrape(path="/-/metrics")
+        dropped = own.value("tallyd_kernel_dropped_datagrams_total", listener="jobs:sessions")
+        received = own.value("tallyd_received_datagrams_total", listener="jobs:sessions")
+        self.assertGreater(dropped, 0)
+        self.assertEqual(received + dropped, count)
+        self.assertEqual(self.scrape().value("flood", job="nightly", instance="a"), received)
+
     def test_without_a_daemon(self):
         nobody = self.directory / "nobody.sock"
         done = self.run_job("sh", "-c", "exit 5", admin=nobody)
@@ -174,6 +240,28 @@ class JobTest(unittest.TestCase):
             self.assertEqual(scrape.value("rows", table="users", job=f"j{i}"), 20)
         ledger = self.daemon.ledger()
         self.assertEqual((ledger.received, ledger.lost), (10 * 62, 0))
+
+
+class MappedJobTest(JobTestBase):
+    """The session's labels win over those that a mapping rule sets."""
+
+    def more_flags(self):
+        mapping = self.directory / "mapping.yaml"
+        mapping.write_text("""
+mappings:
+- match: "work.*"
+  name: work
+  ttl: 90s
+  labels: {job: theirs, part: $1, zone: mapped}
+""")
+        return (f"--statsd.mapping-config={mapping}", "--no-statsd.parse-dogstatsd-tags")
+
+    def test_the_jobs_labels_win(self):
+        self.run_job(sys.executable, "-c", SEND, "work.a:1|c", "work.a:2|c")
+        self.assertEqual(
+            self.scrape().value("work", job="nightly", instance="a", part="a", zone="mapped"), 3)
+        own = self.daemon.scrape(path="/-/metrics")
+        self.assertEqual(own.value("tallyd_repaired_total", reason="overridden_label"), 2)
 
 
 if __name__ == "__main__":

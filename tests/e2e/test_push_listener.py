@@ -3,6 +3,8 @@
 import base64
 import contextlib
 import gzip
+import os
+import signal
 import socket
 import struct
 import tempfile
@@ -541,6 +543,49 @@ class PushListenerTest(unittest.TestCase):
             client.delete_from_gateway(gateway, "a/b", {"zone": "eu/1"})
             wait_for("deleted", lambda: "a/b" not in {
                 dict(labels)["job"] for _, labels in groups(daemon.push_port)})
+
+
+CATALOG = """
+service: shop
+metrics:
+- name: shop_orders_total
+  type: counter
+  help: Orders.
+- name: shop_wait_seconds
+  type: histogram
+  help: Waiting.
+  buckets: [1]
+"""
+OTHER = "- {name: shop_users, type: set, help: Users.}\n"
+
+
+class DeclaredTest(unittest.TestCase):
+    """Families that a catalog declares are tallyd's own, also before anybody sends them."""
+
+    def test_declared_families_are_refused(self):
+        with harness.scratch() as directory:
+            catalog = directory / "catalog.yaml"
+            catalog.write_text(CATALOG.split("- name")[0] + OTHER)
+            with PushDaemon(f"--catalog.file={catalog}") as daemon:
+                def push(body):
+                    return http_request(daemon.push_port, "/metrics/job/j", "POST",
+                                        body=body.encode())
+
+                self.assertEqual(push("shop_orders_total 7\nfree 1\n").status, 200)
+                catalog.write_text(CATALOG)
+                os.kill(daemon.pid, signal.SIGHUP)
+                # The declared series is there from the start, and alone.
+                wait_for("the reload", lambda: ("shop_orders_total", ()) in daemon.scrape().samples)
+                scrape = daemon.scrape()
+                self.assertEqual(scrape.total("shop_orders_total"), 0)
+                self.assertEqual(scrape.total("free"), 1)
+                own = daemon.scrape(path="/-/metrics")
+                self.assertEqual(own.value("tallyd_pushed_hidden_families"), 1)
+                for body in ("# TYPE shop_orders_total counter\nshop_orders_total 1\n",
+                             "shop_wait_seconds_sum 1\n", "shop_orders 1\n"):
+                    answer = push(body)
+                    self.assertEqual(answer.status, 400, body)
+                    self.assertIn(b"which the catalog of shop declares", answer.body)
 
 
 if __name__ == "__main__":

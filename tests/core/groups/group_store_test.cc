@@ -52,6 +52,37 @@ class GroupStoreTest : public testing::Test {
 const Grouping kJob = {{"job", "j"}};
 const Grouping kOther = {{"job", "k"}};
 
+TEST_F(GroupStoreTest, WhatACatalogDeclaresBelongsToTheAggregates) {
+  Catalog catalog;
+  catalog.service = "shop";
+  for (const auto& [name, type] : {std::pair("orders_total", DeclaredType::kCounter),
+                                   std::pair("wait_seconds", DeclaredType::kHistogram),
+                                   std::pair("parts_sum", DeclaredType::kGauge)}) {
+    DeclaredMetric metric;
+    metric.name = name;
+    metric.type = type;
+    metric.help = "Help.";
+    catalog.metrics.push_back(std::move(metric));
+  }
+  const auto index = CatalogIndex::Create({catalog});
+  ASSERT_TRUE(index.ok()) << index.status();
+  ASSERT_TRUE(Apply(kOther, "wait_seconds_sum 1\nfree 1\n").ok());
+  store_.SetCatalog(*index);
+  EXPECT_THAT(Show(), Not(HasSubstr("wait_seconds_sum")));
+  EXPECT_THAT(Show(), HasSubstr("free{"));
+  EXPECT_EQ(left_out_, 1u);
+  for (const char* text :
+       {"# TYPE orders_total counter\norders_total 1\n", "orders 1\n", "wait_seconds_count 1\n",
+        "# TYPE wait_seconds counter\nwait_seconds 1\n",
+        "# TYPE parts summary\nparts_sum 1\nparts_count 1\n"}) {
+    EXPECT_THAT(Apply(kJob, text).message(), HasSubstr("which the catalog of shop declares"))
+        << text;
+  }
+  EXPECT_TRUE(Apply(kJob, "other_total 1\nparts_count 1\n").ok());
+  store_.SetCatalog(nullptr);
+  EXPECT_THAT(Show(), HasSubstr("wait_seconds_sum"));
+}
+
 TEST_F(GroupStoreTest, ShowsAGroupWithItsLabelsAndTimes) {
   ASSERT_TRUE(Apply({{"job", "j"}, {"zone", "eu\n"}}, "# TYPE a counter\na{zone=\"us\"} 1\n").ok());
   EXPECT_EQ(Show(),

@@ -50,6 +50,32 @@ TEST_F(RulesTest, NamesAreSanitized) {
   EXPECT_EQ(Resolve("x").ttl_ms, 1234);
 }
 
+// Nobody but a session can say so: sections that give no labels are not part of a key.
+TEST_F(RulesTest, TheLabelsOfASessionWin) {
+  EXPECT_EQ(LabelsOf("|=0,job:n,instance:a:1"), R"(instance="a:1",job="n")");
+  EXPECT_EQ(LabelsOf("t:x,job:forged|=0,job:n"), R"(job="n",t="x")");
+  EXPECT_EQ(Resolve("x", "job:forged|=0,job:n").overridden_labels, 1);
+  EXPECT_EQ(Resolve("x", "t:x|=0,job:n").overridden_labels, 0);
+  EXPECT_EQ(LabelsOf("t:x|c:id|=0,job:n"), R"(container_id="id",job="n",t="x")");
+  for (const char* name : {"x,t=y", "x#t=y", "x[t=y]"}) {
+    EXPECT_EQ(Resolve(name, "|=0,job:n").labels, R"(job="n",t="y")") << name;
+    EXPECT_EQ(Resolve(name, "|=0,job:n").name, "x") << name;
+    EXPECT_EQ(RefusalOf(name, "a:b|=0,job:n"), "mixed_tag_dialects") << name;
+  }
+}
+
+TEST_F(RulesTest, OfTwoTimesToLiveTheShorterHolds) {
+  EXPECT_EQ(Resolve("x", "|=500,job:n").ttl_ms, 500);
+  EXPECT_EQ(Resolve("x", "|=5000,job:n").ttl_ms, 1234);
+  EXPECT_EQ(Resolve("x", "|=0,job:n").ttl_ms, 1234);
+  const auto without = Rules::Create({}, &layouts_).value();
+  SeriesSpec spec;
+  without->Resolve({SampleType::kGauge, "x", "|=5000,job:n"}, &spec);
+  EXPECT_EQ(spec.ttl_ms, 5000);
+  without->Resolve({SampleType::kGauge, "x", "|=0,job:n"}, &spec);
+  EXPECT_EQ(spec.ttl_ms, 0);
+}
+
 TEST_F(RulesTest, LabelsAreSortedByNameAndEscaped) {
   EXPECT_EQ(LabelsOf("b:2,a:1"), R"(a="1",b="2")");
   EXPECT_EQ(LabelsOf("a:1,b:2"), R"(a="1",b="2")");

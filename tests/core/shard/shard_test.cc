@@ -254,6 +254,35 @@ TEST_F(ShardTest, ADatagramThatWasCutGivesItsWholeLines) {
   ExpectBalanced();
 }
 
+TEST_F(ShardTest, ASessionIsPartOfEachKey) {
+  Create();
+  const auto send = [this](std::string_view session, std::string_view datagram) {
+    std::string padded(datagram);
+    padded.resize(datagram.size() + kReadPadding, '|');
+    shard_->BeginBatch(now_ns_ += 1000);
+    shard_->ApplyInSession({.listener = 3}, session, padded.data(), datagram.size());
+    shard_->EndBatch();
+  };
+  send("0,job:a", "x:1|c\nx:2|c\n\n_e{1,1}:a|b\nx,t=u:1|c\ny:1|c:2|c|@0.5\nbad");
+  EXPECT_EQ(Received(3), 6u);
+  EXPECT_EQ(ledger().listeners[3].datagrams.Get(), 1u);
+  EXPECT_EQ(Applied(), 5u);
+  EXPECT_EQ(Dropped(DropReason::kMalformedLine), 1u);
+  EXPECT_EQ(Series(), 3u) << "x, x with t, y";
+  EXPECT_EQ(WholeOf(0), 3u);
+  send("0,job:b", "x:5|c|#job:forged\nx:5|c|#job:forged\nx:5|c|#job:other");
+  EXPECT_EQ(Series(), 4u);
+  EXPECT_EQ(WholeOf(3), 15u);
+  EXPECT_EQ(Repaired(RepairReason::kOverriddenLabel), 3u);
+  Send("x:1|c|=0,job:b\nx:1|c|=0,job:b|#job:c");
+  EXPECT_EQ(Series(), 6u) << "a line cannot pass for a session's";
+  EXPECT_EQ(Repaired(RepairReason::kUnknownSection), 2u);
+  // A key has no more bytes than a line.
+  send("0,job:b", "x:1|c|#t:" + std::string(65'535 - 9, 'v'));
+  EXPECT_EQ(Dropped(DropReason::kTooLong), 1u);
+  ExpectBalanced();
+}
+
 TEST_F(ShardTest, WhatNeverReachedTheParserIsCounted) {
   Create();
   shard_->BeginBatch(now_ns_ += 1000);
