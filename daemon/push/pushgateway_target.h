@@ -14,6 +14,7 @@
 #include "core/merge/page_encoder.h"
 #include "core/merge/snapshot.h"
 #include "daemon/loop.h"
+#include "daemon/push/inconsistent_families.h"
 #include "daemon/push/job_groups.h"
 #include "daemon/push/push_encoder.h"
 #include "daemon/push/push_status.h"
@@ -36,10 +37,6 @@ struct PushSources {
   // The daemon's own families, as `encoder` writes them.
   std::function<void(const PageEncoder& encoder, std::string* page)> own_families;
 };
-
-// The families that a gateway's refusal names as inconsistent, a line for each, the likeliest
-// first. Empty if it is no such refusal.
-std::vector<std::vector<std::string>> InconsistentFamilies(std::string_view answer_untrusted);
 
 // A push replaces the whole group by the state of that moment, so that what was missed while the
 // gateway was away is made up for by the next one, and nothing has to be kept. Failures that may
