@@ -257,7 +257,7 @@ class WebConfigReader {
   }
 
   void ReadUser(const std::string& name, const Entry& entry) {
-    static const RE2 kBcrypt(R"(\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53})");
+    static const RE2 pattern(R"(\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53})");
     std::string hash;
     if (!Text(entry, &hash)) return;
     if (name.empty() || name.find(':') != std::string::npos) {
@@ -265,7 +265,7 @@ class WebConfigReader {
     }
     // The text itself is not shown: it may be a password.
     int cost = 0;
-    if (!RE2::FullMatch(hash, kBcrypt, &cost)) {
+    if (!RE2::FullMatch(hash, pattern, &cost)) {
       return Complain(entry, "not a hash of bcrypt, as htpasswd -nBC 10 makes it");
     }
     if (cost < 4 || cost > kMaxBcryptCost) {
