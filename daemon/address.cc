@@ -16,12 +16,19 @@
 namespace tallyd {
 namespace {
 
-struct HostPort {
-  std::string host;
-  uint16_t port = 0;
-};
+bool HostHasIpv6() { return UniqueFd(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0)).valid(); }
 
-absl::StatusOr<HostPort> Split(const std::string& text) {
+std::string AnyHost() { return HostHasIpv6() ? "::" : "0.0.0.0"; }
+
+bool IsAnyIpv6(const SocketAddress& address) {
+  if (address.family() != AF_INET6) return false;
+  const auto* v6 = reinterpret_cast<const sockaddr_in6*>(address.get());
+  return IN6_IS_ADDR_UNSPECIFIED(&v6->sin6_addr);
+}
+
+}  // namespace
+
+absl::StatusOr<HostPort> SplitHostPort(const std::string& text) {
   const size_t colon = text.rfind(':');
   if (colon == std::string::npos) {
     return UsageError(absl::StrCat("address \"", text, "\" has no port (write host:port)"));
@@ -43,27 +50,23 @@ absl::StatusOr<HostPort> Split(const std::string& text) {
   return parts;
 }
 
-bool HostHasIpv6() { return UniqueFd(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0)).valid(); }
-
-std::string AnyHost() { return HostHasIpv6() ? "::" : "0.0.0.0"; }
-
-bool IsAnyIpv6(const SocketAddress& address) {
-  if (address.family() != AF_INET6) return false;
-  const auto* v6 = reinterpret_cast<const sockaddr_in6*>(address.get());
-  return IN6_IS_ADDR_UNSPECIFIED(&v6->sin6_addr);
+absl::StatusOr<SocketAddress> SocketAddress::Parse(const std::string& text) {
+  return ParseWith(0, text);
 }
 
-}  // namespace
+absl::StatusOr<SocketAddress> SocketAddress::ParseNumeric(const std::string& text) {
+  return ParseWith(AI_NUMERICHOST, text);
+}
 
-absl::StatusOr<SocketAddress> SocketAddress::Parse(const std::string& text) {
-  absl::StatusOr<HostPort> parts = Split(text);
+absl::StatusOr<SocketAddress> SocketAddress::ParseWith(int flags, const std::string& text) {
+  absl::StatusOr<HostPort> parts = SplitHostPort(text);
   if (!parts.ok()) return parts.status();
   const std::string host = parts->host.empty() ? AnyHost() : parts->host;
 
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_DGRAM;  // only so that each address comes once
-  hints.ai_flags = AI_NUMERICSERV | AI_PASSIVE;
+  hints.ai_flags = AI_NUMERICSERV | AI_PASSIVE | flags;
   addrinfo* found = nullptr;
   const int error = ::getaddrinfo(host.c_str(), absl::StrCat(parts->port).c_str(), &hints, &found);
   if (error != 0) {
@@ -76,7 +79,9 @@ absl::StatusOr<SocketAddress> SocketAddress::Parse(const std::string& text) {
   return address;
 }
 
-absl::Status SocketAddress::CheckSyntax(const std::string& text) { return Split(text).status(); }
+absl::Status SocketAddress::CheckSyntax(const std::string& text) {
+  return SplitHostPort(text).status();
+}
 
 absl::StatusOr<SocketAddress> SocketAddress::OfSocket(int fd) {
   SocketAddress address;

@@ -16,12 +16,21 @@
 namespace tallyd {
 
 // An IPv4 or IPv6 address with its port. A value.
+// "HOST:PORT" in its parts, the brackets of an IPv6 address taken off. The host may be empty.
+struct HostPort {
+  std::string host;
+  uint16_t port = 0;
+};
+absl::StatusOr<HostPort> SplitHostPort(const std::string& text);
+
 class SocketAddress {
  public:
   // Reads "127.0.0.1:8125", "[::1]:8125", "localhost:8125" and ":8125", which is all interfaces of
   // both families where the host has IPv6. Port 0 stands for a free one. A name is looked up, so
   // this is for start-up only.
   static absl::StatusOr<SocketAddress> Parse(const std::string& text);
+  // The same of an address in numbers, without looking anything up.
+  static absl::StatusOr<SocketAddress> ParseNumeric(const std::string& text);
   // Whether Parse may read it, without looking the name up.
   static absl::Status CheckSyntax(const std::string& text);
   // The address that a socket is bound to.
@@ -36,6 +45,8 @@ class SocketAddress {
   socklen_t size() const { return size_; }
 
  private:
+  static absl::StatusOr<SocketAddress> ParseWith(int flags, const std::string& text);
+
   sockaddr_storage storage_{};
   socklen_t size_ = 0;
 };

@@ -15,6 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "core/rules/catalog_check.h"
 #include "core/rules/complaints.h"
+#include "daemon/exit_code.h"
 #include "daemon/file_text.h"
 #include "daemon/nearest_name.h"
 #include "daemon/yaml_scalar.h"
@@ -658,11 +659,8 @@ absl::Status TooLarge(std::string_view file) {
 
 absl::StatusOr<std::string> ReadYaml(const std::string& path) {
   FileText yaml = ReadFileText(path, kMaxCatalogBytes + 1);
-  if (yaml.open_error != 0) {
-    return absl::ErrnoToStatus(yaml.open_error, absl::StrCat("cannot open ", path));
-  }
-  if (yaml.read_error != 0) {
-    return absl::ErrnoToStatus(yaml.read_error, absl::StrCat("cannot read ", path));
+  if (const int error = yaml.open_error != 0 ? yaml.open_error : yaml.read_error; error != 0) {
+    return UsageError(absl::StrCat("cannot read ", path, ": ", std::strerror(error)));
   }
   if (yaml.text.size() > kMaxCatalogBytes) return TooLarge(path);
   return std::move(yaml.text);

@@ -184,14 +184,12 @@ absl::Status Daemon::StartShards(Rules::Options rules, int shards) {
 
 absl::Status Daemon::StartRelay() {
   if (options_.relay_address.empty()) return absl::OkStatus();
-  auto relay =
-      Relay::Create(options_.relay_address, options_.relay_packet_bytes, shards_->threads().size());
-  if (!relay.ok()) return relay.status();
-  relay_ = *std::move(relay);
+  relay_ = std::make_unique<Relay>(options_.relay_address, options_.relay_packet_bytes,
+                                   shards_->threads().size());
   for (size_t i = 0; i < shards_->threads().size(); ++i) {
     shards_->threads()[i]->AddTap(relay_->taps()[i]);
   }
-  return absl::OkStatus();
+  return relay_->Start(&control_);
 }
 
 absl::Status Daemon::StartHttp(size_t rule_count) {
@@ -444,6 +442,7 @@ void Daemon::Finish() {
   web_access_->Stop();
   http_->Stop();
   if (admin_) admin_->Stop();
+  if (relay_) relay_->Stop();
   catalog_reporter_->Stop();
   budget_reporter_->Stop();
   senders_->Stop();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "core/rules/complaints.h"
+#include "daemon/exit_code.h"
 #include "daemon/file_text.h"
 #include "daemon/written_mapping.h"
 #include "daemon/yaml_scalar.h"
@@ -597,11 +599,8 @@ absl::StatusOr<MappingConfig> ParseMapping(std::string_view yaml, std::string_vi
 
 absl::StatusOr<std::shared_ptr<const Mapping>> LoadMapping(const std::string& path) {
   const FileText yaml = ReadFileText(path, kMaxMappingBytes + 1);
-  if (yaml.open_error != 0) {
-    return absl::ErrnoToStatus(yaml.open_error, absl::StrCat("cannot open ", path));
-  }
-  if (yaml.read_error != 0) {
-    return absl::ErrnoToStatus(yaml.read_error, absl::StrCat("cannot read ", path));
+  if (const int error = yaml.open_error != 0 ? yaml.open_error : yaml.read_error; error != 0) {
+    return UsageError(absl::StrCat("cannot read ", path, ": ", std::strerror(error)));
   }
   absl::StatusOr<MappingConfig> config = ParseMapping(yaml.text, path);
   if (!config.ok()) return config.status();

@@ -9,24 +9,24 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/clock.h"
+#include "daemon/log.h"
 
 namespace tallyd {
 
-absl::StatusOr<std::shared_ptr<RelayTap>> RelayTap::Create(const SocketAddress& target,
-                                                           size_t packet_bytes) {
+RelayTap::RelayTap(size_t packet_bytes)
+    : packet_bytes_(packet_bytes), packet_(std::make_unique<char[]>(packet_bytes)) {}
+
+absl::Status RelayTap::Connect(const SocketAddress& target) {
   absl::StatusOr<UniqueFd> socket = OpenSocket(target, SOCK_DGRAM);
   if (!socket.ok()) return socket.status();
   if (::connect(socket->get(), target.get(), target.size()) != 0) {
     return absl::UnavailableError(
         absl::StrCat("cannot relay to ", target.ToString(), ": ", std::strerror(errno)));
   }
-  return std::shared_ptr<RelayTap>(new RelayTap(*std::move(socket), packet_bytes));
+  socket_ = *std::move(socket);
+  connected_.store(socket_.get(), std::memory_order_release);
+  return absl::OkStatus();
 }
-
-RelayTap::RelayTap(UniqueFd socket, size_t packet_bytes)
-    : socket_(std::move(socket)),
-      packet_bytes_(packet_bytes),
-      packet_(std::make_unique<char[]>(packet_bytes)) {}
 
 void RelayTap::OnLines(Source, std::string_view lines_untrusted) {
   std::string_view rest = lines_untrusted;
@@ -87,7 +87,12 @@ void RelayTap::BeginPacket() {
 }
 
 bool RelayTap::TrySend() {
-  return ::send(socket_.get(), packet_.get(), packet_size_, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+  const int socket = connected_.load(std::memory_order_acquire);
+  if (socket < 0) {
+    errno = EDESTADDRREQ;
+    return false;
+  }
+  return ::send(socket, packet_.get(), packet_size_, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
 }
 
 void RelayTap::AskAndSettle() {
@@ -111,20 +116,59 @@ void RelayTap::Settle(bool refused) {
   unsettled_lines_ = 0;
 }
 
-absl::StatusOr<std::unique_ptr<Relay>> Relay::Create(const std::string& target, size_t packet_bytes,
-                                                     size_t shards) {
-  const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(target);
-  if (!address.ok()) {
-    // Names may come and go, so this is no fault of the flag.
-    return absl::UnavailableError(absl::StrCat("cannot relay: ", address.status().message()));
+Relay::Relay(const std::string& target, size_t packet_bytes, size_t shards) : target_(target) {
+  for (size_t i = 0; i < shards; ++i) taps_.push_back(std::make_shared<RelayTap>(packet_bytes));
+}
+
+absl::Status Relay::Start(Loop* loop, NameLookup::Resolve resolve) {
+  absl::StatusOr<HostPort> parts = SplitHostPort(target_);
+  if (!parts.ok()) return parts.status();
+  parts_ = *std::move(parts);
+  const absl::StatusOr<SocketAddress> address = SocketAddress::ParseNumeric(target_);
+  if (address.ok()) return Connect(*address);
+  lookup_ = std::make_unique<NameLookup>(loop, std::move(resolve));
+  again_ = std::make_unique<LoopTimer>(*loop);
+  LookUp();
+  return absl::OkStatus();
+}
+
+void Relay::Stop() {
+  lookup_.reset();
+  if (again_) again_->cancel();
+}
+
+absl::Status Relay::Connect(const SocketAddress& address) {
+  for (const auto& tap : taps_) {
+    if (absl::Status status = tap->Connect(address); !status.ok()) return status;
   }
-  std::unique_ptr<Relay> relay(new Relay(target));
-  for (size_t i = 0; i < shards; ++i) {
-    absl::StatusOr<std::shared_ptr<RelayTap>> tap = RelayTap::Create(*address, packet_bytes);
-    if (!tap.ok()) return tap.status();
-    relay->taps_.push_back(*std::move(tap));
+  return absl::OkStatus();
+}
+
+void Relay::LookUp() {
+  lookup_->Start(parts_.host, [this](const absl::StatusOr<NameLookup::Addresses>& found) {
+    OnAddresses(found);
+  });
+}
+
+void Relay::OnAddresses(const absl::StatusOr<NameLookup::Addresses>& found) {
+  absl::Status status = found.status();
+  if (status.ok()) {
+    const std::string host = found->front().to_string();
+    const auto address = SocketAddress::ParseNumeric(absl::StrCat("[", host, "]:", parts_.port));
+    status = address.ok() ? Connect(*address) : address.status();
   }
-  return relay;
+  if (status.ok()) {
+    LogInfo("relaying", {{"to", target_}, {"address", found->front().to_string()}});
+    return;
+  }
+  if (!std::exchange(said_, true)) {
+    LogWarn("nothing is relayed until the target has an address",
+            {{"to", target_}, {"error", std::string(status.message())}});
+  }
+  again_->expires_after(absl::ToChronoMilliseconds(kLookUpAgain));
+  again_->async_wait([this](const boost::system::error_code& cancelled) {
+    if (!cancelled && lookup_ != nullptr) LookUp();
+  });
 }
 
 Relay::Totals Relay::totals() const {

@@ -3,6 +3,7 @@
 #ifndef TALLYD_DAEMON_RELAY_H_
 #define TALLYD_DAEMON_RELAY_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -10,10 +11,14 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "core/shard/ledger.h"
 #include "daemon/address.h"
 #include "daemon/line_tap.h"
+#include "daemon/loop.h"
+#include "daemon/push/name_lookup.h"
 #include "daemon/unique_fd.h"
 
 namespace tallyd {
@@ -41,8 +46,10 @@ class RelayTap final : public LineTap {
   static constexpr int64_t kRefusedNs = 100'000'000;
 
   // `packet_bytes` is the largest payload of a packet.
-  static absl::StatusOr<std::shared_ptr<RelayTap>> Create(const SocketAddress& target,
-                                                          size_t packet_bytes);
+  explicit RelayTap(size_t packet_bytes);
+
+  // Any thread, once. What is relayed before it is dropped, since nobody knows where to.
+  absl::Status Connect(const SocketAddress& target);
 
   void OnLines(Source source, std::string_view lines_untrusted) override;
   void OnBeat(int64_t now_ns) override;
@@ -50,8 +57,6 @@ class RelayTap final : public LineTap {
   const Counts& counts() const { return counts_; }
 
  private:
-  RelayTap(UniqueFd socket, size_t packet_bytes);
-
   void AddLine(std::string_view line_untrusted);
   void SendUnlessRefused();
   void Send();
@@ -60,7 +65,9 @@ class RelayTap final : public LineTap {
   void AskAndSettle();
   void Settle(bool refused);
 
-  const UniqueFd socket_;  // connected, so that the kernel tells us of a target that is not there
+  UniqueFd socket_;  // connected, so that the kernel tells us of a target that is not there
+  // The same, once it is connected; -1 before. Release: whoever sees the number sees it connected.
+  std::atomic<int> connected_{-1};
   const size_t packet_bytes_;
   const std::unique_ptr<char[]> packet_;
   size_t packet_size_ = 0;
@@ -71,12 +78,21 @@ class RelayTap final : public LineTap {
   Counts counts_;
 };
 
-// The relay of the process: one tap for each shard. Thread-safe once it is made.
+// The relay of the process: one tap for each shard. Ingest does not wait for names: a target that
+// is one is looked up while samples come in, again and again until it has an address.
+//
+// Made, started and stopped by the thread that runs the loop; taps and totals are for any thread.
 class Relay {
  public:
-  // Looks the target up. Fails if it has no address or a socket cannot be opened.
-  static absl::StatusOr<std::unique_ptr<Relay>> Create(const std::string& target,
-                                                       size_t packet_bytes, size_t shards);
+  static constexpr absl::Duration kLookUpAgain = absl::Seconds(5);
+
+  // `target` is "HOST:PORT" of good syntax.
+  Relay(const std::string& target, size_t packet_bytes, size_t shards);
+
+  // At once if the target is an address; else as soon as `loop`, which must outlive this, has
+  // found one. Fails only if it cannot be sent to an address.
+  absl::Status Start(Loop* loop, NameLookup::Resolve resolve = NameLookup::SystemResolve);
+  void Stop();
 
   struct Totals {
     uint64_t packets = 0;
@@ -90,10 +106,16 @@ class Relay {
   Totals totals() const;
 
  private:
-  explicit Relay(const std::string& target) : target_(target) {}
+  absl::Status Connect(const SocketAddress& address);
+  void LookUp();
+  void OnAddresses(const absl::StatusOr<NameLookup::Addresses>& found);
 
   const std::string target_;
+  HostPort parts_;
   std::vector<std::shared_ptr<RelayTap>> taps_;
+  std::unique_ptr<NameLookup> lookup_;  // null: there is nothing to look up
+  std::unique_ptr<LoopTimer> again_;
+  bool said_ = false;  // that it has no address
 };
 
 }  // namespace tallyd

@@ -597,7 +597,7 @@ TEST_F(CatalogFilesTest, WhatIsWrongWithAnyIsSaidAtOnce) {
   EXPECT_THAT(message, HasSubstr(absl::StrCat(a, ":6: metrics.a.unit: ")));
   EXPECT_THAT(message,
               HasSubstr(absl::StrCat(b, ":3: metrics.a.name: is declared at ", a, ":3 already")));
-  EXPECT_THAT(message, HasSubstr(absl::StrCat("cannot open ", c)));
+  EXPECT_THAT(message, HasSubstr(absl::StrCat("cannot read ", c)));
   EXPECT_THAT(message, Not(HasSubstr("sources"))) << "one cause, one line";
 }
 

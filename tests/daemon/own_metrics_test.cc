@@ -150,9 +150,9 @@ TEST(OwnMetricsTest, ARelayHasMetricsOnlyIfThereIsOne) {
   Aggregation aggregation;
   OwnMetrics& own = aggregation.own_metrics();
   EXPECT_THAT(own.Render(ScrapeFormat::kPrometheus004).tallyd, Not(HasSubstr("tallyd_relay")));
-  const auto relay = Relay::Create("127.0.0.1:9", 4, 1).value();
-  own.SetRelay(relay.get());
-  relay->taps()[0]->OnLines({}, "too long");
+  const Relay relay("127.0.0.1:9", 4, 1);
+  own.SetRelay(&relay);
+  relay.taps()[0]->OnLines({}, "too long");
   const auto samples = Samples(own);
   const std::string target = "{target=\"127.0.0.1:9\"}";
   EXPECT_EQ(samples.at("tallyd_relay_packets_total" + target), "0");

@@ -8,6 +8,9 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/ip/address.hpp>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
@@ -53,9 +56,9 @@ class Sink {
 };
 
 std::shared_ptr<RelayTap> TapTo(const Sink& sink, size_t packet_bytes) {
-  auto tap = RelayTap::Create(*SocketAddress::Parse(sink.address()), packet_bytes);
-  EXPECT_TRUE(tap.ok()) << tap.status();
-  return *std::move(tap);
+  auto tap = std::make_shared<RelayTap>(packet_bytes);
+  EXPECT_EQ(tap->Connect(*SocketAddress::Parse(sink.address())), absl::OkStatus());
+  return tap;
 }
 
 uint64_t Accounted(const RelayTap& tap) {
@@ -194,24 +197,60 @@ TEST(RelayTapTest, EveryLineIsAccountedForWhateverTheLengths) {
 
 TEST(RelayTest, HasATapForEachShardAndAddsThemUp) {
   Sink sink;
-  const auto relay = Relay::Create(sink.address(), 1'400, 3);
-  ASSERT_TRUE(relay.ok()) << relay.status();
-  ASSERT_EQ((*relay)->taps().size(), 3u);
-  for (const auto& tap : (*relay)->taps()) {
+  Loop loop;
+  Relay relay(sink.address(), 1'400, 3);
+  ASSERT_EQ(relay.Start(&loop), absl::OkStatus());
+  ASSERT_EQ(relay.taps().size(), 3u);
+  for (const auto& tap : relay.taps()) {
     tap->OnLines({}, absl::StrCat("a:1|c\n", std::string(1'401, 'x')));
     tap->OnBeat(0);
   }
-  const Relay::Totals totals = (*relay)->totals();
+  const Relay::Totals totals = relay.totals();
   EXPECT_EQ(totals.packets, 3u);
   EXPECT_EQ(totals.lines, 3u);
   EXPECT_EQ(totals.long_lines, 3u);
   EXPECT_EQ(totals.dropped_lines, 0u);
-  EXPECT_EQ((*relay)->target(), sink.address());
+  EXPECT_EQ(relay.target(), sink.address());
 }
 
-TEST(RelayTest, ATargetWithoutAnAddressIsNoUsageError) {
-  const auto relay = Relay::Create("no-such-host.invalid:1", 1'400, 1);
-  EXPECT_TRUE(absl::IsUnavailable(relay.status()));
+TEST(RelayTest, ANameIsLookedUpWhileLinesComeIn) {
+  Sink sink;
+  const std::string port = sink.address().substr(sink.address().rfind(':'));
+  Loop loop;
+  const auto work = boost::asio::make_work_guard(loop);
+  Relay relay("sink.example" + port, 1'400, 2);
+  ASSERT_EQ(relay.Start(&loop,
+                        [](const std::string& host) -> absl::StatusOr<NameLookup::Addresses> {
+                          EXPECT_EQ(host, "sink.example");
+                          return NameLookup::Addresses{boost::asio::ip::make_address("127.0.0.1")};
+                        }),
+            absl::OkStatus());
+  relay.taps()[0]->OnLines({}, "early:1|c\n");
+  relay.taps()[0]->OnBeat(0);
+  EXPECT_EQ(relay.totals().dropped_lines, 1u);
+  loop.run_one_for(std::chrono::seconds(10));
+  for (const auto& tap : relay.taps()) {
+    tap->OnLines({}, "late:1|c\n");
+    tap->OnBeat(0);
+  }
+  EXPECT_EQ(relay.totals().lines, 2u);
+  relay.Stop();
+}
+
+TEST(RelayTest, ATargetWithoutAnAddressCostsItsLinesOnly) {
+  Loop loop;
+  const auto work = boost::asio::make_work_guard(loop);
+  Relay relay("sink.example:1", 1'400, 1);
+  ASSERT_EQ(relay.Start(&loop,
+                        [](const std::string&) -> absl::StatusOr<NameLookup::Addresses> {
+                          return absl::UnavailableError("no name server");
+                        }),
+            absl::OkStatus());
+  loop.run_one_for(std::chrono::seconds(10));
+  relay.taps()[0]->OnLines({}, "a:1|c\nb:1|c\n");
+  relay.taps()[0]->OnBeat(0);
+  EXPECT_EQ(relay.totals().dropped_lines, 2u);
+  relay.Stop();
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ import unittest
 from harness import (OPENMETRICS, SLOWNESS, TEXT, Daemon, free_port, needs, run_tallyd, scratch,
                      tally_load, wait_for)
 
-CLEAN, FAILURE, USAGE = 0, 1, 2
+CLEAN, USAGE = 0, 2
 
 
 def send_unix(path, payload, kind=socket.SOCK_DGRAM):
@@ -392,12 +392,16 @@ class RelayTest(unittest.TestCase):
                 relayed = wait_for_relayed(daemon, account["lines"])
                 self.assertEqual(relayed.all, account["lines"], relayed)
 
-    def test_a_target_without_an_address_ends_the_start(self):
-        code, _, errors = run_tallyd("--statsd.relay.address=no-such-host.invalid:1",
-                                     "--statsd.listen-udp=127.0.0.1:0", "--statsd.listen-tcp=",
-                                     "--web.listen-address=", seconds=30)
-        self.assertEqual(code, FAILURE, errors)
-        self.assertIn("no-such-host.invalid:1", errors)
+    def test_a_target_without_an_address_costs_nothing_but_what_is_relayed(self):
+        with Daemon("--statsd.relay.address=no-such-host.invalid:1") as daemon:
+            daemon.send_udp("a:1|c", "b:1|c")
+            relayed = wait_for_relayed(daemon, 2)
+            self.assertEqual((relayed.lines, relayed.dropped), (0, 2))
+            self.assertEqual(daemon.settle(received=2).applied, 2)
+            line = wait_for("a warning", lambda: [
+                line for line in daemon.log().splitlines() if "until the target has" in line])
+            self.assertIn("no-such-host.invalid:1", line[0])
+            self.assertEqual(daemon.stop(), 0)
 
     @needs("promtool")
     def test_promtool_finds_nothing_in_the_metrics_of_a_relay(self):
