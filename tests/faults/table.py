@@ -1,0 +1,120 @@
+"""The scenarios: what goes wrong, what must hold then, and what it weighs.
+
+Checks: A alive, C counted, B bounded, R recovered, T told. K marks the knock-outs: none of their
+checks may fail. docs/reliability.md says what each check means.
+"""
+
+from typing import NamedTuple
+
+
+class Scenario(NamedTuple):
+    id: str
+    title: str
+    checks: str
+    weight: int
+    knock_out: bool = False
+
+
+SCENARIOS = {scenario.id: scenario for scenario in (
+    Scenario("A1", "killed with -9 under load", "ACRT", 3, True),
+    Scenario("A2", "told to stop under load", "ACT", 3, True),
+    Scenario("A3", "told to stop while every push target is a black hole", "AT", 3, True),
+    Scenario("A4", "told to stop twice; SIGINT; SIGQUIT", "AT", 1),
+    Scenario("A5", "stopped for a while under load", "CBRT", 2),
+    Scenario("A6", "a merger that hangs", "ART", 2),
+    Scenario("A7", "no CPU left, with a watchdog", "AR", 2),
+    Scenario("A8", "restarted again and again under load", "ACR", 3, True),
+    Scenario("A9", "state that makes the start fail", "AT", 2),
+    Scenario("A10", "state of another version", "ACT", 2),
+    Scenario("A11", "a thousand SIGHUPs under load", "ACB", 2),
+    Scenario("A12", "a reload with a broken file", "ACT", 3, True),
+    Scenario("A13", "a reload to a port in use", "ACT", 2),
+    Scenario("A14", "a second instance", "AT", 2),
+    Scenario("A15", "the socket file of a dead process", "AT", 1),
+    Scenario("A16", "something else where the socket should be", "AT", 2),
+    Scenario("A17", "the socket file is removed", "ART", 1),
+    Scenario("A18", "no directory to keep state in", "AT", 1),
+    Scenario("A19", "no network, no names, no targets at the start", "AR", 2),
+    Scenario("A20", "exit codes", "T", 1),
+    Scenario("B1", "datagrams of random bytes", "ACB", 3, True),
+    Scenario("B2", "the longest datagrams", "AC", 2),
+    Scenario("B3", "datagrams longer than the buffer", "ACT", 2),
+    Scenario("B4", "empty datagrams", "ACB", 1),
+    Scenario("B5", "mutated lines", "ACT", 3, True),
+    Scenario("B6", "strange numbers", "AC", 3, True),
+    Scenario("B7", "strange sample rates", "ACB", 2),
+    Scenario("B8", "tag bombs", "ACBT", 3),
+    Scenario("B9", "text that is no text", "ACT", 3, True),
+    Scenario("B10", "reserved label names", "ACT", 3),
+    Scenario("B11", "one name, several types", "ACT", 3),
+    Scenario("B12", "names that become equal", "ACT", 2),
+    Scenario("B13", "names without end", "ACBRT", 3, True),
+    Scenario("B14", "sets without end", "ACB", 2),
+    Scenario("B15", "observations of any size", "ACB", 2),
+    Scenario("B16", "unknown sections, events and checks", "ACT", 2),
+    Scenario("B17", "names built to collide", "ABR", 2),
+    Scenario("B18", "twice the capacity", "ACBRT", 3),
+    Scenario("B19", "one sender floods, others behave", "CRT", 2),
+    Scenario("B20", "silence, then a burst", "CR", 1),
+    Scenario("B21", "series that come and go", "ACB", 3),
+    Scenario("C1", "connections that send a byte a second", "ACBRT", 3),
+    Scenario("C2", "announced lengths", "ACBT", 3, True),
+    Scenario("C3", "a peer that dies in a frame", "ACR", 2),
+    Scenario("C4", "more connections than descriptors", "ABRT", 3, True),
+    Scenario("C5", "a peer that has no permission", "ACT", 2),
+    Scenario("C6", "another protocol", "ACT", 1),
+    Scenario("C7", "references to nothing", "ACT", 3),
+    Scenario("C8", "a peer that never reads", "ABR", 2),
+    Scenario("C9", "descriptors in messages", "ABT", 3, True),
+    Scenario("C10", "frames split anywhere", "AC", 3),
+    Scenario("C11", "mutated frames", "AC", 3, True),
+    Scenario("C12", "shared memory of a mad producer", "ACBT", 3),
+    Scenario("D1", "scrapers that read a byte a second", "ABRT", 3, True),
+    Scenario("D2", "a thousand scrapes at once", "ABRT", 3),
+    Scenario("D3", "scrapes while series come and go", "AC", 3, True),
+    Scenario("D4", "scrapers that go away", "AB", 2),
+    Scenario("D5", "requests that are none", "ABT", 3),
+    Scenario("D6", "strange Accept headers", "AT", 1),
+    Scenario("D7", "nobody scrapes", "B", 1),
+    Scenario("D8", "uploads to /metrics", "ABT", 1),
+    Scenario("D9", "a strict Prometheus over everything", "T", 3, True),
+    Scenario("D10", "administration from elsewhere", "AT", 2),
+    Scenario("E1", "a target that is down", "ABRT", 3, True),
+    Scenario("E2", "a batch that is refused for ever", "CRT", 3),
+    Scenario("E3", "targets that ask to wait", "RT", 2),
+    Scenario("E4", "a target that never answers", "ABRT", 3, True),
+    Scenario("E5", "a target that swallows connections", "ABR", 2),
+    Scenario("E6", "a byte a second, and a body without end", "ABR", 2),
+    Scenario("E7", "a type that another pusher has taken", "CRT", 2),
+    Scenario("E8", "a target that has moved", "T", 1),
+    Scenario("E9", "resets, and certificates that are not good", "ART", 2),
+    Scenario("E10", "names that do not resolve", "ART", 2),
+    Scenario("E11", "samples out of order", "CT", 2),
+    Scenario("E12", "a receiver without native histograms", "RT", 2),
+    Scenario("E13", "a Pushgateway that forgot everything", "R", 1),
+    Scenario("E14", "a receiver of an older protocol", "CT", 2),
+    Scenario("E15", "grouping values of any text", "C", 2),
+    Scenario("F1", "the clock jumps ahead", "ART", 3, True),
+    Scenario("F2", "the clock goes back", "ART", 3),
+    Scenario("F3", "asleep for a while", "AR", 1),
+    Scenario("F4", "a full disk for the state", "ART", 2),
+    Scenario("F5", "a disk that fails", "AT", 2),
+    Scenario("F6", "a state file of garbage", "AT", 3, True),
+    Scenario("F7", "a memory limit just above the ceiling", "AB", 3),
+    Scenario("F8", "no memory to allocate", "T", 1),
+    Scenario("F9", "a log that nobody reads", "ACT", 3, True),
+    Scenario("F10", "no threads to be had", "AT", 1),
+    Scenario("F11", "no privileges", "AT", 2),
+    Scenario("F12", "one CPU and 64 shards", "ART", 2),
+    Scenario("F13", "another number of shards after a restart", "C", 1),
+    Scenario("F14", "a receive buffer that the kernel does not give", "T", 1),
+    Scenario("F15", "everything under ThreadSanitizer", "A", 3, True),
+    Scenario("F16", "everything under AddressSanitizer", "A", 3, True),
+    Scenario("F17", "a soak", "ACBR", 3),
+)}
+
+# What there is not: nothing to be judged, and not counted.
+NOT_APPLICABLE = {
+    "C7": "no binary protocol with a dictionary of ids",
+    "C12": "no lanes in shared memory",
+}
