@@ -1,5 +1,6 @@
 #include "daemon/daemon.h"
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <exception>
 #include <map>
@@ -12,7 +13,6 @@
 #include "core/merge/merger.h"
 #include "daemon/catalog_file.h"
 #include "daemon/descriptor_limit.h"
-#include "daemon/exit_code.h"
 #include "daemon/log.h"
 #include "daemon/mapping_file.h"
 #include "daemon/memory_bound.h"
@@ -106,13 +106,13 @@ void LogMappingWarnings(const Rules::Options& rules) {
   }
 }
 
-// Whatever no part of the daemon wanted of what was handed in.
-absl::Status CheckAllTaken(const HandedFds& handed) {
-  if (handed.empty()) return absl::OkStatus();
-  std::vector<std::string> names;
-  for (const HandedFd& left : handed.left()) names.push_back(left.name);
-  return UsageError(absl::StrCat("descriptors were handed in that nothing here uses: ",
-                                 absl::StrJoin(names, ", ")));
+// What a predecessor of another version left and nobody here knows.
+void GiveUpRest(const HandedFds& handed, const ServiceManager& manager) {
+  for (const HandedFd& left : handed.left()) {
+    LogWarn("nothing here knows what the former process left under this name",
+            {{"name", left.name}});
+    manager.Remove(left.name).IgnoreError();
+  }
 }
 
 }  // namespace
@@ -130,13 +130,10 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options, Ha
   if (!web.ok()) return web;
   LogMappingWarnings(*rules);
   const int shards = options.ShardCount();
-  auto listeners = ListenerSet::Open(options, shards);
-  if (!listeners.ok()) return listeners.status();
-  absl::Status status = CheckAllTaken(handed);
-  if (!status.ok()) return status;
-  std::unique_ptr<Daemon> daemon(new Daemon(options, std::move(manager), *std::move(listeners)));
+  std::unique_ptr<Daemon> daemon(new Daemon(options, std::move(manager)));
   const size_t rule_count = RuleCount(*rules);
-  status = daemon->StartShards(*std::move(rules), shards);
+  absl::Status status = daemon->OpenListeners(std::move(handed), shards);
+  if (status.ok()) status = daemon->StartShards(*std::move(rules), shards);
   if (status.ok()) status = daemon->StartHttp(rule_count);
   if (status.ok()) status = daemon->StartPush();
   if (status.ok()) status = daemon->StartAdmin();
@@ -144,15 +141,35 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options, Ha
   daemon->StartPushes();
   daemon->StartSignals();
   daemon->LogReady();
+  daemon->TellManager("READY=1\nSTATUS=ready");
   return daemon;
 }
 
-Daemon::Daemon(Options options, ServiceManager manager, std::unique_ptr<ListenerSet> listeners)
-    : options_(std::move(options)),
-      manager_(std::move(manager)),
-      listeners_(std::move(listeners)) {}
+Daemon::Daemon(Options options, ServiceManager manager)
+    : options_(std::move(options)), manager_(std::move(manager)) {}
 
 Daemon::~Daemon() = default;
+
+// Nothing is read before all that was handed in has found its place.
+absl::Status Daemon::OpenListeners(HandedFds handed, int shards) {
+  auto sockets = HandedSockets::Match(&handed, WantedSockets(options_), &manager_);
+  if (!sockets.ok()) return sockets.status();
+  handed_ = *std::move(sockets);
+  left_connections_ = TakeConnections(&handed, manager_);
+  auto drops = DropMarks::Open(handed.Take(DropMarks::kName), &manager_);
+  if (!drops.ok()) return drops.status();
+  drop_marks_ = *std::move(drops);
+  GiveUpRest(handed, manager_);
+  auto listeners = ListenerSet::Open(options_, shards, &handed_, drop_marks_.get());
+  if (!listeners.ok()) return listeners.status();
+  listeners_ = *std::move(listeners);
+  return absl::OkStatus();
+}
+
+void Daemon::TellManager(std::string_view assignments) const {
+  const absl::Status status = manager_.Notify(assignments);
+  if (!status.ok()) LogWarn(std::string(status.message()));
+}
 
 absl::Status Daemon::StartShards(Rules::Options rules, int shards) {
   auto set = ShardSet::Create(options_, std::move(rules), shards, &connection_counts_);
@@ -177,6 +194,7 @@ absl::Status Daemon::StartShards(Rules::Options rules, int shards) {
                               .created_lines = options_.created_timestamps});
   merger_->MergeNow();
   connection_budget_ = std::make_unique<ConnectionBudget>(ConnectionLimit());
+  listeners_->TakeUp(std::move(left_connections_), shards_->threads(), connection_budget_.get());
   listeners_->StartAccepting(&control_, shards_->threads(), connection_budget_.get(),
                              &connection_counts_);
   return absl::OkStatus();
@@ -219,6 +237,7 @@ absl::Status Daemon::StartHttp(size_t rule_count) {
   web_access_ = *std::move(access);
   HttpServer::Options http;
   http.addresses = options_.web;
+  http.handed = &handed_;
   http.telemetry_path = options_.telemetry_path;
   http.max_requests = options_.web_max_requests;
   http.enable_lifecycle = options_.enable_lifecycle;
@@ -259,6 +278,7 @@ absl::Status Daemon::StartPush() {
   if (options_.push.empty()) return absl::OkStatus();
   PushListener::Options push;
   push.addresses = options_.push;
+  push.handed = &handed_;
   push.group_ttl = options_.push_group_ttl;
   push.max_body_bytes = options_.push_max_body_bytes;
   push.max_group_series = options_.push_max_group_series;
@@ -429,11 +449,17 @@ void Daemon::Shutdown() {
   if (std::exchange(shutting_down_, true)) return;
   listeners_->Close();
   if (jobs_) jobs_->Stop();
-  shards_->Stop([this] { boost::asio::post(control_, [this] { Finish(); }); });
+  shards_->Stop(ConnectionsKept(), [this] { boost::asio::post(control_, [this] { Finish(); }); });
+}
+
+int Daemon::ConnectionsKept() const {
+  constexpr int kReserve = 64;  // for listeners, and what else is kept
+  return std::max(0, manager_.store_capacity() - kReserve);
 }
 
 void Daemon::Finish() {
   shards_->Join();
+  LeaveConnections();
   merger_->MergeNow();
   // Jobs that ended just now are told to the pushes before these end.
   if (push_) push_->Stop();
@@ -448,6 +474,16 @@ void Daemon::Finish() {
   senders_->Stop();
   control_.stop();
   LogStopped();
+}
+
+void Daemon::LeaveConnections() {
+  const std::vector<HandedConnection> left = listeners_->Describe(shards_->TakeReleased());
+  const absl::Status status = StoreConnections(left, manager_);
+  if (left.empty()) return;
+  LogFields fields = {{"connections", absl::StrCat(left.size())}};
+  if (status.ok()) return LogInfo("connections are left to a successor", fields);
+  fields.emplace_back("error", std::string(status.message()));
+  LogError("connections cannot be left to a successor and are closed", fields);
 }
 
 void Daemon::LogStopped() const {

@@ -5,6 +5,8 @@
 
 #include <memory>
 #include <optional>
+#include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -13,8 +15,11 @@
 #include "daemon/catalog_reporter.h"
 #include "daemon/catalog_series.h"
 #include "daemon/connection_counts.h"
+#include "daemon/drop_marks.h"
 #include "daemon/exit_code.h"
+#include "daemon/handed_connections.h"
 #include "daemon/handed_fds.h"
+#include "daemon/handed_sockets.h"
 #include "daemon/http_server.h"
 #include "daemon/job_sessions.h"
 #include "daemon/listener_set.h"
@@ -53,8 +58,9 @@ class Daemon {
   ExitCode Run();
 
  private:
-  Daemon(Options options, ServiceManager manager, std::unique_ptr<ListenerSet> listeners);
+  Daemon(Options options, ServiceManager manager);
 
+  absl::Status OpenListeners(HandedFds handed, int shards);
   absl::Status StartShards(Rules::Options rules, int shards);
   absl::Status StartRelay();
   absl::Status StartHttp(size_t rule_count);
@@ -67,6 +73,7 @@ class Daemon {
   AdminServer::Job ExplainJob(const std::string& line_untrusted, std::optional<Dialect> dialect,
                               bool as_json) const;
   void StartSignals();
+  void TellManager(std::string_view assignments) const;
   void LogReady() const;
   void LogStopped() const;
 
@@ -77,12 +84,18 @@ class Daemon {
   void Shutdown();
   // All that was received is in the shards: shows it a last time and ends the control loop.
   void Finish();
+  // How many connections may go on with a successor.
+  int ConnectionsKept() const;
+  void LeaveConnections();
 
   const Options options_;
   const ServiceManager manager_;
   Loop control_{1};
   ConnectionCounts connection_counts_;
   std::unique_ptr<ConnectionBudget> connection_budget_;
+  HandedSockets handed_;
+  std::vector<HandedConnection> left_connections_;  // by our predecessor, until they are taken up
+  std::unique_ptr<DropMarks> drop_marks_;           // used by the shards' threads
   std::unique_ptr<ListenerSet> listeners_;
   std::unique_ptr<SenderDirectory> senders_;  // asked by the shards' threads
   std::unique_ptr<ShardSet> shards_;

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -86,15 +87,23 @@ class HttpListener::Impl : public std::enable_shared_from_this<HttpListener::Imp
 
 absl::StatusOr<std::unique_ptr<HttpListener>> HttpListener::Open(Loop* loop,
                                                                  const std::string& address,
-                                                                 const std::string& kind) {
+                                                                 const std::string& kind,
+                                                                 HandedSockets* handed) {
   const absl::StatusOr<SocketAddress> parsed = SocketAddress::Parse(address);
   if (!parsed.ok()) return parsed.status();
-  absl::StatusOr<UniqueFd> fd = OpenSocketOf(*parsed, kind);
-  if (!fd.ok()) return fd.status();
-  const absl::StatusOr<SocketAddress> bound = SocketAddress::OfSocket(fd->get());
+  std::vector<UniqueFd> fds;
+  if (handed != nullptr) fds = handed->Take(kind, address);
+  const bool ours = fds.empty();
+  if (ours) {
+    absl::StatusOr<UniqueFd> fd = OpenSocketOf(*parsed, kind);
+    if (!fd.ok()) return fd.status();
+    fds.push_back(*std::move(fd));
+  }
+  const absl::StatusOr<SocketAddress> bound = SocketAddress::OfSocket(fds.front().get());
   if (!bound.ok()) return bound.status();
+  if (ours && handed != nullptr) handed->Keep(kind, bound->ToString(), fds.front());
   return std::unique_ptr<HttpListener>(
-      new HttpListener(std::make_shared<Impl>(loop, *std::move(fd), *bound)));
+      new HttpListener(std::make_shared<Impl>(loop, std::move(fds.front()), *bound)));
 }
 
 HttpListener::HttpListener(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "daemon/handed_sockets.h"
 #include "daemon/http_session.h"
 #include "daemon/loop.h"
 #include "daemon/unique_fd.h"
@@ -19,9 +20,11 @@ namespace tallyd {
 // Ownership: the thread that runs `loop`.
 class HttpListener {
  public:
-  // Binds. AlreadyExists, naming the address as one of `kind`, if it is in use.
+  // Takes the socket that was handed in for `address`, or binds. AlreadyExists, naming the address
+  // as one of `kind`, if it is in use. `handed` may be null.
   static absl::StatusOr<std::unique_ptr<HttpListener>> Open(Loop* loop, const std::string& address,
-                                                            const std::string& kind);
+                                                            const std::string& kind,
+                                                            HandedSockets* handed);
   ~HttpListener();
   HttpListener(const HttpListener&) = delete;
   HttpListener& operator=(const HttpListener&) = delete;

@@ -195,7 +195,7 @@ class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
 
   absl::Status Listen() {
     for (const std::string& address : options_.addresses) {
-      auto listener = HttpListener::Open(&loop_, address, "http");
+      auto listener = HttpListener::Open(&loop_, address, "http", options_.handed);
       if (!listener.ok()) return listener.status();
       bound_.push_back((*listener)->bound());
       listeners_.push_back(*std::move(listener));

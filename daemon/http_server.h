@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "daemon/handed_sockets.h"
 #include "daemon/merge_thread.h"
 #include "daemon/own_metrics.h"
 #include "daemon/web/web_access.h"
@@ -36,6 +37,7 @@ class HttpServer {
  public:
   struct Options {
     std::vector<std::string> addresses;  // as SocketAddress::Parse reads them
+    HandedSockets* handed = nullptr;     // where some of their sockets may be; used by Listen
     std::string telemetry_path = "/metrics";
     int max_requests = 40;  // scrapes being answered at a time
     bool enable_lifecycle = false;

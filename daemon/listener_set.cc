@@ -1,7 +1,9 @@
 #include "daemon/listener_set.h"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -9,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/shard/ledger.h"
 #include "daemon/address.h"
+#include "daemon/clock.h"
 #include "daemon/log.h"
 
 namespace tallyd {
@@ -23,10 +26,17 @@ bool AskForSenders(int fd, const std::string& path) {
   return false;
 }
 
+bool LeadsToSocket(const std::string& path) {
+  struct stat info {};
+  return ::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode);
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ListenerSet>> ListenerSet::Open(const Options& options, int shards) {
-  std::unique_ptr<ListenerSet> set(new ListenerSet());
+absl::StatusOr<std::unique_ptr<ListenerSet>> ListenerSet::Open(const Options& options, int shards,
+                                                               HandedSockets* handed,
+                                                               DropMarks* drops) {
+  std::unique_ptr<ListenerSet> set(new ListenerSet(handed, drops));
   absl::Status status = set->OpenUdp(options, shards);
   if (status.ok()) status = set->OpenTcp(options);
   if (status.ok()) status = set->OpenUnixgram(options);
@@ -36,6 +46,8 @@ absl::StatusOr<std::unique_ptr<ListenerSet>> ListenerSet::Open(const Options& op
     set->jobs_ = set->AddBound("jobs", "sessions", Dialect::kStatsd);
   }
   set->WarnOfSmallBuffers();
+  drops->ForgetOthers();
+  set->handed_ = nullptr;
   return set;
 }
 
@@ -53,14 +65,24 @@ absl::Status ListenerSet::OpenUdp(const Options& options, int shards) {
   for (const ListenAddress& listen : options.udp) {
     const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(listen.address);
     if (!address.ok()) return address.status();
-    absl::StatusOr<UdpGroup> group = OpenUdpGroup(*address, shards, options.ReadBufferBytes());
+    std::vector<UniqueFd> given = handed_->Take("udp", listen.address);
+    const bool ours = given.empty();
+    absl::StatusOr<UdpGroup> group =
+        ours ? OpenUdpGroup(*address, shards, options.ReadBufferBytes())
+             : AdoptUdpGroup(std::move(given), options.ReadBufferBytes());
     if (!group.ok()) return group.status();
+    for (const UniqueFd& fd : group->sockets) {
+      if (ours) handed_->Keep("udp", group->address, fd);
+    }
     const Source source = AddBound("udp", group->address, listen.dialect);
     BoundListener& bound = bound_[source.listener];
     bound.receive_buffer_asked_bytes = options.ReadBufferBytes();
     bound.receive_buffer_bytes = group->receive_buffer_bytes;
-    udp_sources_.push_back(source);
-    udp_.push_back(*std::move(group));
+    std::vector<UdpSocket>& sockets = udp_.emplace_back();
+    for (UniqueFd& fd : group->sockets) {
+      DropMarks::Mark* const mark = drops_->For(fd.get());
+      sockets.push_back({std::move(fd), group->receive_buffer_bytes, source, mark, !ours || kept_});
+    }
   }
   return absl::OkStatus();
 }
@@ -69,26 +91,36 @@ absl::Status ListenerSet::OpenTcp(const Options& options) {
   for (const ListenAddress& listen : options.tcp) {
     const absl::StatusOr<SocketAddress> address = SocketAddress::Parse(listen.address);
     if (!address.ok()) return address.status();
-    absl::StatusOr<UniqueFd> fd = OpenTcpListener(*address);
-    if (!fd.ok()) return fd.status();
-    const absl::StatusOr<SocketAddress> bound = SocketAddress::OfSocket(fd->get());
+    std::vector<UniqueFd> fds = handed_->Take("tcp", listen.address);
+    const bool ours = fds.empty();
+    if (ours) {
+      absl::StatusOr<UniqueFd> fd = OpenTcpListener(*address);
+      if (!fd.ok()) return fd.status();
+      fds.push_back(*std::move(fd));
+    }
+    const absl::StatusOr<SocketAddress> bound = SocketAddress::OfSocket(fds.front().get());
     if (!bound.ok()) return bound.status();
+    if (ours) handed_->Keep("tcp", bound->ToString(), fds.front());
     const Source source = AddBound("tcp", bound->ToString(), listen.dialect);
-    AddStream(*std::move(fd), StreamKind::kTcp, source, false);
+    for (UniqueFd& fd : fds) {
+      absl::Status status = ListenOn(fd.get(), absl::StrCat("tcp ", bound->ToString()));
+      if (!status.ok()) return status;
+      AddStream(std::move(fd), StreamKind::kTcp, source, false);
+    }
   }
   return absl::OkStatus();
 }
 
 absl::Status ListenerSet::OpenUnixgram(const Options& options) {
   for (const ListenAddress& listen : options.unixgram) {
-    absl::StatusOr<UnixPath> bound =
-        UnixPath::Bind(listen.address, SOCK_DGRAM, options.unixsocket_mode);
-    if (!bound.ok()) return bound.status();
+    absl::StatusOr<std::vector<PathSocket>> sockets =
+        OpenPath("unixgram", listen.address, SOCK_DGRAM, options.unixsocket_mode);
+    if (!sockets.ok()) return sockets.status();
     const Source source = AddBound("unixgram", listen.address, listen.dialect);
-    UniqueFd fd = bound->TakeFd();
-    const bool told = options.sender_identity && AskForSenders(fd.get(), listen.address);
-    unixgram_.push_back({std::move(fd), StreamKind::kUnixSeqpacket, source, told});
-    paths_.push_back(*std::move(bound));
+    for (PathSocket& socket : *sockets) {
+      const bool told = options.sender_identity && AskForSenders(socket.fd.get(), listen.address);
+      unixgram_.push_back({std::move(socket.fd), source, told, socket.outlives_us});
+    }
   }
   return absl::OkStatus();
 }
@@ -108,15 +140,35 @@ absl::Status ListenerSet::OpenUnixStream(const ListenAddress& listen, StreamKind
                                          const Options& options) {
   const std::string& path = listen.address;
   const bool packets = kind == StreamKind::kUnixSeqpacket;
-  absl::StatusOr<UnixPath> bound =
-      UnixPath::Bind(path, packets ? SOCK_SEQPACKET : SOCK_STREAM, options.unixsocket_mode);
-  if (!bound.ok()) return bound.status();
-  absl::Status status = ListenOn(bound->fd(), absl::StrCat("socket ", path));
-  if (!status.ok()) return status;
-  const Source source = AddBound(packets ? "unixseqpacket" : "unixstream", path, listen.dialect);
-  AddStream(bound->TakeFd(), kind, source, options.sender_identity);
-  paths_.push_back(*std::move(bound));
+  const char* const name = packets ? "unixseqpacket" : "unixstream";
+  absl::StatusOr<std::vector<PathSocket>> sockets =
+      OpenPath(name, path, packets ? SOCK_SEQPACKET : SOCK_STREAM, options.unixsocket_mode);
+  if (!sockets.ok()) return sockets.status();
+  const Source source = AddBound(name, path, listen.dialect);
+  for (PathSocket& socket : *sockets) {
+    absl::Status status = ListenOn(socket.fd.get(), absl::StrCat("socket ", path));
+    if (!status.ok()) return status;
+    AddStream(std::move(socket.fd), kind, source, options.sender_identity);
+  }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<ListenerSet::PathSocket>> ListenerSet::OpenPath(const std::string& kind,
+                                                                           const std::string& path,
+                                                                           int type, mode_t mode) {
+  std::vector<PathSocket> sockets;
+  for (UniqueFd& fd : handed_->Take(kind, path)) sockets.push_back({std::move(fd), true});
+  if (!sockets.empty() && LeadsToSocket(path)) return sockets;
+  if (!sockets.empty()) {
+    LogWarn("the path of a socket that was handed in is gone; it is bound anew", {{"path", path}});
+    handed_->Forget(kind, path);
+  }
+  absl::StatusOr<UnixPath> bound = UnixPath::Bind(path, type, mode);
+  if (!bound.ok()) return bound.status();
+  sockets.push_back({bound->TakeFd(), kept_});
+  handed_->Keep(kind, path, sockets.back().fd);
+  paths_.push_back(*std::move(bound));
+  return sockets;
 }
 
 void ListenerSet::AddStream(UniqueFd fd, StreamKind kind, Source source, bool tell_peers) {
@@ -141,15 +193,14 @@ void ListenerSet::WarnOfSmallBuffers() const {
 absl::Status ListenerSet::GiveDatagramSockets(const Threads& threads) {
   absl::Status status;
   for (size_t i = 0; i < udp_.size(); ++i) {
-    for (size_t shard = 0; shard < threads.size(); ++shard) {
-      status.Update(threads[shard]->AddUdp(std::move(udp_[i].sockets[shard]),
-                                           udp_[i].receive_buffer_bytes, udp_sources_[i]));
+    // Listeners with few sockets begin at different shards.
+    size_t shard = i;
+    for (UdpSocket& socket : udp_[i]) {
+      status.Update(threads[shard++ % threads.size()]->AddUdp(std::move(socket)));
     }
   }
   for (size_t i = 0; i < unixgram_.size(); ++i) {
-    Listening& socket = unixgram_[i];
-    threads[i % threads.size()]->AddUnixgram(std::move(socket.fd), socket.source,
-                                             socket.tell_senders);
+    threads[i % threads.size()]->AddUnixgram(std::move(unixgram_[i]));
   }
   return status;
 }
@@ -171,8 +222,55 @@ void ListenerSet::StartAccepting(Loop* control, const Threads& threads, Connecti
   }
 }
 
+void ListenerSet::TakeUp(std::vector<HandedConnection> connections, const Threads& threads,
+                         ConnectionBudget* budget) {
+  if (connections.empty()) return;
+  size_t lost = 0;
+  for (HandedConnection& connection : connections) {
+    const auto stream = std::find_if(streams_.begin(), streams_.end(), [&](const Listening& one) {
+      return bound_[one.source.listener].name() == connection.listener;
+    });
+    ConnectionBudget::Token token = budget->Take();
+    if (stream == streams_.end() || !token.valid()) {
+      ++lost;
+      continue;
+    }
+    AcceptedConnection accepted;
+    if (stream->tell_senders) accepted.peer = PeerOf(connection.fd.get());
+    accepted.fd = std::move(connection.fd);
+    accepted.token = std::move(token);
+    accepted.kind = stream->kind;
+    accepted.source = stream->source;
+    if (!connection.partial_untrusted.empty()) {
+      accepted.partial_since_ns = MonotonicNs() - connection.partial_age_ns;
+    }
+    accepted.partial_untrusted = std::move(connection.partial_untrusted);
+    threads[next_thread_++ % threads.size()]->Assign(std::move(accepted));
+  }
+  LogInfo("connections go on", {{"connections", absl::StrCat(connections.size() - lost)}});
+  if (lost == 0) return;
+  LogWarn("connections of listeners that are no more, or over the limit, are closed",
+          {{"connections", absl::StrCat(lost)}});
+}
+
+std::vector<HandedConnection> ListenerSet::Describe(
+    std::vector<ReleasedConnection> released) const {
+  const int64_t now_ns = MonotonicNs();
+  std::vector<HandedConnection> connections;
+  for (ReleasedConnection& one : released) {
+    const int64_t since_ns = one.partial_since_ns;
+    connections.push_back({std::move(one.fd), bound_[one.listener].name(),
+                           std::move(one.partial_untrusted),
+                           since_ns == 0 ? 0 : now_ns - since_ns});
+  }
+  return connections;
+}
+
 void ListenerSet::Close() {
   for (const auto& listener : accepting_) listener->Stop();
+  if (kept_) {
+    for (UnixPath& path : paths_) path.Leave();
+  }
   paths_.clear();
 }
 

@@ -12,6 +12,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "daemon/connection_counts.h"
+#include "daemon/drop_marks.h"
+#include "daemon/handed_connections.h"
+#include "daemon/handed_sockets.h"
 #include "daemon/loop.h"
 #include "daemon/options.h"
 #include "daemon/shard_thread.h"
@@ -38,8 +41,10 @@ struct BoundListener {
 // Ownership: the main thread, which runs the control loop.
 class ListenerSet {
  public:
-  // Binds everything that `options` name, for `shards` shards. An error names the address.
-  static absl::StatusOr<std::unique_ptr<ListenerSet>> Open(const Options& options, int shards);
+  // Takes from `handed` what was handed in of what `options` name, for `shards` shards, and binds
+  // the rest. `drops` outlives the shards. An error names the address.
+  static absl::StatusOr<std::unique_ptr<ListenerSet>> Open(const Options& options, int shards,
+                                                           HandedSockets* handed, DropMarks* drops);
   ListenerSet(const ListenerSet&) = delete;
   ListenerSet& operator=(const ListenerSet&) = delete;
 
@@ -54,7 +59,12 @@ class ListenerSet {
   // Accepts on `control` and assigns connections to the threads in turn. All of them outlive this.
   void StartAccepting(Loop* control, const Threads& threads, ConnectionBudget* budget,
                       ConnectionCounts* counts);
-  // Takes no more connections, and removes our socket files.
+  // After StartAccepting: goes on with connections that a predecessor left.
+  void TakeUp(std::vector<HandedConnection> connections, const Threads& threads,
+              ConnectionBudget* budget);
+  // What a successor needs to know of connections that we let go of.
+  std::vector<HandedConnection> Describe(std::vector<ReleasedConnection> released) const;
+  // Takes no more connections, and removes our socket files, unless the sockets outlive us.
   void Close();
 
  private:
@@ -65,7 +75,8 @@ class ListenerSet {
     bool tell_senders = false;
   };
 
-  ListenerSet() = default;
+  ListenerSet(HandedSockets* handed, DropMarks* drops)
+      : handed_(handed), drops_(drops), kept_(handed->keeps()) {}
 
   Source AddBound(const std::string& kind, const std::string& address, Dialect dialect);
   void AddStream(UniqueFd fd, StreamKind kind, Source source, bool tell_peers);
@@ -74,13 +85,23 @@ class ListenerSet {
   absl::Status OpenUnixgram(const Options& options);
   absl::Status OpenUnixStreams(const Options& options);
   absl::Status OpenUnixStream(const ListenAddress& listen, StreamKind kind, const Options& options);
+  // A socket of a path.
+  struct PathSocket {
+    UniqueFd fd;
+    bool outlives_us;
+  };
+  // What was handed in for a path, or one bound by us; both if nobody finds the former any more.
+  absl::StatusOr<std::vector<PathSocket>> OpenPath(const std::string& kind, const std::string& path,
+                                                   int type, mode_t mode);
   void WarnOfSmallBuffers() const;
 
+  HandedSockets* handed_;  // while opening
+  DropMarks* const drops_;
+  const bool kept_;  // our own sockets outlive us
   std::vector<BoundListener> bound_;
   std::optional<Source> jobs_;
-  std::vector<UdpGroup> udp_;
-  std::vector<Source> udp_sources_;
-  std::vector<Listening> unixgram_;
+  std::vector<std::vector<UdpSocket>> udp_;  // by listener
+  std::vector<UnixgramSocket> unixgram_;
   std::vector<Listening> streams_;
   std::vector<UnixPath> paths_;
   std::vector<std::unique_ptr<StreamListener>> accepting_;

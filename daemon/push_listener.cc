@@ -96,7 +96,7 @@ class PushListener::Impl : public std::enable_shared_from_this<PushListener::Imp
 
   absl::Status Listen() {
     for (const std::string& address : options_.addresses) {
-      auto listener = HttpListener::Open(&loop_, address, "push");
+      auto listener = HttpListener::Open(&loop_, address, "push", options_.handed);
       if (!listener.ok()) return listener.status();
       listeners_.push_back(*std::move(listener));
     }

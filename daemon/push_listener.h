@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "daemon/handed_sockets.h"
 #include "daemon/loop.h"
 #include "daemon/pushed_groups.h"
 #include "daemon/web/web_access.h"
@@ -32,7 +33,8 @@ namespace tallyd {
 class PushListener {
  public:
   struct Options {
-    std::vector<std::string> addresses;               // as SocketAddress::Parse reads them
+    std::vector<std::string> addresses;  // as SocketAddress::Parse reads them
+    HandedSockets* handed = nullptr;     // where some of their sockets may be; used by Listen
     absl::Duration group_ttl = absl::ZeroDuration();  // zero: groups stay
     size_t max_body_bytes = size_t{16} << 20;         // as sent, and decompressed
     size_t max_group_series = 20'000;

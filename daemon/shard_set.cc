@@ -91,11 +91,13 @@ absl::Status ShardSet::UseRules(Rules::Options options, std::function<void()> do
   return absl::OkStatus();
 }
 
-void ShardSet::Stop(std::function<void()> done) {
+void ShardSet::Stop(int connections_kept, std::function<void()> done) {
   running_.store(threads_.size(), std::memory_order_relaxed);
+  places_.store(connections_kept, std::memory_order_relaxed);
+  std::atomic<int>* const places = connections_kept > 0 ? &places_ : nullptr;
   for (const auto& thread : threads_) {
     // Whoever counts down to zero must see what the others did before, hence acquire and release.
-    thread->Stop([this, done] {
+    thread->Stop(places, [this, done] {
       if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) done();
     });
   }
@@ -103,6 +105,15 @@ void ShardSet::Stop(std::function<void()> done) {
 
 void ShardSet::Join() {
   for (const auto& thread : threads_) thread->Join();
+}
+
+std::vector<ReleasedConnection> ShardSet::TakeReleased() {
+  std::vector<ReleasedConnection> all;
+  for (const auto& thread : threads_) {
+    for (ReleasedConnection& released : thread->released()) all.push_back(std::move(released));
+    thread->released().clear();
+  }
+  return all;
 }
 
 std::vector<ShardMemory*> ShardSet::memories() {

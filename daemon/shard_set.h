@@ -33,9 +33,12 @@ class ShardSet {
 
   absl::Status Start();
   // Has every thread take what the kernel queued and end; then calls `done`, on the last of them.
-  void Stop(std::function<void()> done);
+  // At most `connections_kept` connections stay open, for TakeReleased.
+  void Stop(int connections_kept, std::function<void()> done);
   // After `done`.
   void Join();
+  // After Join.
+  std::vector<ReleasedConnection> TakeReleased();
 
   // Control thread. Has every shard read keys by `options` from its next batch on; calls `done`, on
   // the last of their threads, once they all do. On an error nothing has changed.
@@ -59,6 +62,8 @@ class ShardSet {
   std::vector<std::unique_ptr<Shard>> shards_;
   ListenerSet::Threads threads_;
   std::atomic<size_t> running_{0};  // threads that Stop waits for
+  // Connections that may stay open yet. Relaxed: a number, on which no other data hangs.
+  std::atomic<int> places_{0};
 };
 
 }  // namespace tallyd

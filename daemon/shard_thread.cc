@@ -88,14 +88,11 @@ ShardThread::~ShardThread() {
   thread_.join();
 }
 
-absl::Status ShardThread::AddUdp(UniqueFd fd, int receive_buffer_bytes, Source source) {
-  return udp_.Add(std::move(fd), receive_buffer_bytes, source);
-}
+absl::Status ShardThread::AddUdp(UdpSocket socket) { return udp_.Add(std::move(socket)); }
 
-void ShardThread::AddUnixgram(UniqueFd fd, Source source, bool tell_senders) {
-  SenderTable* const senders = tell_senders ? &senders_ : nullptr;
+void ShardThread::AddUnixgram(UnixgramSocket socket) {
   unixgram_.push_back(std::make_unique<UnixgramListener>(
-      &loop_, &waits_, shard_, &taps_, unix_ring_.get(), senders, std::move(fd), source));
+      &loop_, &waits_, shard_, &taps_, unix_ring_.get(), &senders_, std::move(socket)));
 }
 
 absl::Status ShardThread::Start() {
@@ -204,18 +201,19 @@ void ShardThread::UseRules(uint16_t generation, std::function<void()> done) {
   });
 }
 
-void ShardThread::Stop(std::function<void()> done) {
-  boost::asio::post(loop_, [this, done = std::move(done)] {
-    DrainAndClose();
+void ShardThread::Stop(std::atomic<int>* places, std::function<void()> done) {
+  boost::asio::post(loop_, [this, places, done = std::move(done)] {
+    DrainAndClose(places);
     loop_.stop();
     done();
   });
 }
 
-void ShardThread::DrainAndClose() {
+void ShardThread::DrainAndClose(std::atomic<int>* places) {
   const int64_t deadline_ns = MonotonicNs() + kDrainNs;
   udp_.DrainAndClose(deadline_ns);
   for (const auto& listener : unixgram_) listener->DrainAndClose(deadline_ns);
+  if (places != nullptr) released_ = connections_.DrainAndRelease(deadline_ns, places);
   connections_.DrainAndClose(deadline_ns);
   taps_.OnBeat(MonotonicNs());
 }

@@ -3,6 +3,7 @@
 #ifndef TALLYD_DAEMON_SHARD_THREAD_H_
 #define TALLYD_DAEMON_SHARD_THREAD_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -46,9 +47,8 @@ class ShardThread {
   ShardThread& operator=(const ShardThread&) = delete;
 
   // Before Start.
-  absl::Status AddUdp(UniqueFd fd, int receive_buffer_bytes, Source source);
-  // `tell_senders`: the socket has SO_PASSCRED.
-  void AddUnixgram(UniqueFd fd, Source source, bool tell_senders);
+  absl::Status AddUdp(UdpSocket socket);
+  void AddUnixgram(UnixgramSocket socket);
   absl::Status Start();
   // Any thread, by the rules of the class.
   SenderTable& senders() { return senders_; }
@@ -65,10 +65,13 @@ class ShardThread {
   // then calls `done`.
   void UseRules(uint16_t generation, std::function<void()> done);
   // Any thread, once, after Start. The thread takes what the kernel has queued for it, closes its
-  // sockets and ends; just before, it calls `done`.
-  void Stop(std::function<void()> done);
+  // sockets and ends; just before, it calls `done`. As many connections as `places` counts down
+  // stay open, for released(); null: none.
+  void Stop(std::atomic<int>* places, std::function<void()> done);
   // The thread that called Start. Waits for the end of the thread.
   void Join();
+  // After Join: the connections that stay open.
+  std::vector<ReleasedConnection>& released() { return released_; }
 
  private:
   ShardThread(Shard* shard, const Options& options, ConnectionCounts* counts,
@@ -78,7 +81,7 @@ class ShardThread {
   void RunOnce();
   void BeatLater();
   void Beat();
-  void DrainAndClose();
+  void DrainAndClose(std::atomic<int>* places);
   void ApplyJob(JobBatch* batch, Source source);
 
   Shard* const shard_;
@@ -93,6 +96,7 @@ class ShardThread {
   UdpListener udp_;
   std::vector<std::unique_ptr<UnixgramListener>> unixgram_;
   StreamConnections connections_;
+  std::vector<ReleasedConnection> released_;
   std::thread thread_;
 };
 

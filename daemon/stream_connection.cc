@@ -81,10 +81,34 @@ StreamConnections::~StreamConnections() = default;
 void StreamConnections::Add(AcceptedConnection accepted) {
   const uint64_t id = next_id_++;
   accepted.source.sender = senders_->Open(accepted.peer, MonotonicNs());
-  auto connection = std::make_unique<Connection>(id, loop_, std::move(accepted));
+  std::string partial_untrusted = std::move(accepted.partial_untrusted);
+  const int64_t since_ns = accepted.partial_since_ns;
+  auto added = std::make_unique<Connection>(id, loop_, std::move(accepted));
+  Connection* const connection = added.get();
+  connections_.emplace(id, std::move(added));
   counts_->Opened(connection->source.listener);
-  Wait(connection.get());
-  connections_.emplace(id, std::move(connection));
+  if (TakeUp(connection, std::move(partial_untrusted), since_ns) != Outcome::kClosed) {
+    Wait(connection);
+  }
+}
+
+StreamConnections::Outcome StreamConnections::TakeUp(Connection* connection,
+                                                     std::string partial_untrusted,
+                                                     int64_t since_ns) {
+  const size_t size = partial_untrusted.size();
+  if (size == 0 || !connection->framer) return Outcome::kMore;
+  partial_untrusted.resize(size + kReadPadding);
+  // Nothing of it is complete, or the predecessor would have taken it.
+  shard_->BeginBatch(MonotonicNs());
+  const FrameError error = connection->framer->Feed(
+      partial_untrusted.data(), size,
+      [&](char* unit, size_t unit_size) { Apply(connection->source, unit, unit_size); });
+  shard_->EndBatch();
+  if (error != FrameError::kNone) {
+    return Close(connection, CloseReasonFor(error), true, DropReason::kTooLong);
+  }
+  if (connection->framer->has_partial()) connection->partial_since_ns = since_ns;
+  return Outcome::kMore;
 }
 
 void StreamConnections::Wait(Connection* connection) {
@@ -213,6 +237,31 @@ void StreamConnections::DrainAndClose(int64_t deadline_ns) {
     const bool partial = connection->framer && connection->framer->has_partial();
     Close(connection, CloseReason::kShutdown, partial, DropReason::kTruncated);
   }
+}
+
+std::vector<ReleasedConnection> StreamConnections::DrainAndRelease(int64_t deadline_ns,
+                                                                   std::atomic<int>* places) {
+  std::vector<uint64_t> ids;
+  for (const auto& [id, connection] : connections_) ids.push_back(id);
+  std::vector<ReleasedConnection> released;
+  for (const uint64_t id : ids) {
+    Connection* const connection = connections_.find(id)->second.get();
+    const bool in_time = MonotonicNs() < deadline_ns;
+    if (in_time && Drain(connection, kMaxReadsAtEnd) == Outcome::kClosed) continue;
+    if (places->fetch_sub(1, std::memory_order_relaxed) <= 0) continue;
+    released.push_back(Release(connection));
+  }
+  return released;
+}
+
+ReleasedConnection StreamConnections::Release(Connection* connection) {
+  ReleasedConnection released;
+  released.listener = connection->source.listener;
+  if (connection->framer) released.partial_untrusted = connection->framer->Partial();
+  released.partial_since_ns = connection->partial_since_ns;
+  released.fd.reset(connection->socket.release());
+  Close(connection, CloseReason::kHandedOver, false, DropReason::kTruncated);
+  return released;
 }
 
 }  // namespace tallyd

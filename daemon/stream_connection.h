@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -65,6 +66,16 @@ struct AcceptedConnection {
   StreamKind kind = StreamKind::kTcp;
   Source source;
   Credentials peer;
+  std::string partial_untrusted = {};  // begun with a predecessor (Framer::Partial)
+  int64_t partial_since_ns = 0;        // 0: nothing is begun
+};
+
+// A connection that goes on with somebody else.
+struct ReleasedConnection {
+  UniqueFd fd;
+  uint16_t listener = 0;
+  std::string partial_untrusted;
+  int64_t partial_since_ns = 0;  // 0: nothing is begun
 };
 
 // All connections of one shard.
@@ -86,6 +97,9 @@ class StreamConnections {
   void Sweep(int64_t now_ns);
   // Owner thread. Takes what is queued and ends all connections. Gives up at `deadline_ns`.
   void DrainAndClose(int64_t deadline_ns);
+  // Owner thread. Takes what is queued, as long as there is time, and lets go of the connections
+  // that are open then; of as many as `places` counts down. The others stay.
+  std::vector<ReleasedConnection> DrainAndRelease(int64_t deadline_ns, std::atomic<int>* places);
 
  private:
   struct Connection;
@@ -100,6 +114,9 @@ class StreamConnections {
   Outcome ReadPackets(Connection* connection);
   Outcome OnBytes(Connection* connection, size_t size);
   Outcome OnEnd(Connection* connection);
+  // Goes on with the unit that a predecessor had begun to read.
+  Outcome TakeUp(Connection* connection, std::string partial_untrusted, int64_t since_ns);
+  ReleasedConnection Release(Connection* connection);
   void Apply(Source source, char* unit_untrusted, size_t size);
   // Ends a connection; what it had begun is dropped as `lost`, unless nothing was.
   Outcome Close(Connection* connection, CloseReason reason, bool lost_a_unit, DropReason lost);

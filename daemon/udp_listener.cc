@@ -20,17 +20,19 @@ namespace {
 // Between turns the loop's timers and other descriptors get their chance.
 constexpr int kMaxBatchesPerTurn = 16;
 
-void AskForReceiveBuffer(int fd, int bytes) {
-  // The first is allowed to pass net.core.rmem_max, and needs CAP_NET_ADMIN.
-  if (::setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) == 0) return;
-  ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
-}
-
 int EffectiveReceiveBuffer(int fd) {
   int bytes = 0;
   socklen_t size = sizeof(bytes);
   ::getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, &size);
   return bytes;
+}
+
+void AskForReceiveBuffer(int fd, int bytes) {
+  // A socket that was handed in may have a larger one. The kernel reports twice what was asked.
+  if (EffectiveReceiveBuffer(fd) / 2 >= bytes) return;
+  // The first is allowed to pass net.core.rmem_max, and needs CAP_NET_ADMIN.
+  if (::setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) == 0) return;
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
 }
 
 absl::Status SharePort(int fd, const SocketAddress& address) {
@@ -61,6 +63,11 @@ absl::StatusOr<UniqueFd> BindNext(const SocketAddress& address) {
   return fd;
 }
 
+void SizeReceiveBuffers(int bytes, UdpGroup* group) {
+  for (const UniqueFd& fd : group->sockets) AskForReceiveBuffer(fd.get(), bytes);
+  group->receive_buffer_bytes = EffectiveReceiveBuffer(group->sockets.front().get());
+}
+
 // From now on the kernel takes only what comes from an address that nobody sends from; what is
 // queued stays. Senders on this host are told by an error that nobody listens any more.
 void LetNothingIn(int fd) {
@@ -88,8 +95,17 @@ absl::StatusOr<UdpGroup> OpenUdpGroup(const SocketAddress& address, int count,
     if (!next.ok()) return next.status();
     group.sockets.push_back(*std::move(next));
   }
-  for (const UniqueFd& fd : group.sockets) AskForReceiveBuffer(fd.get(), read_buffer_bytes);
-  group.receive_buffer_bytes = EffectiveReceiveBuffer(group.sockets.front().get());
+  SizeReceiveBuffers(read_buffer_bytes, &group);
+  return group;
+}
+
+absl::StatusOr<UdpGroup> AdoptUdpGroup(std::vector<UniqueFd> sockets, int read_buffer_bytes) {
+  const absl::StatusOr<SocketAddress> bound = SocketAddress::OfSocket(sockets.front().get());
+  if (!bound.ok()) return bound.status();
+  UdpGroup group;
+  group.address = bound->ToString();
+  group.sockets = std::move(sockets);
+  SizeReceiveBuffers(read_buffer_bytes, &group);
   return group;
 }
 
@@ -97,19 +113,16 @@ UdpListener::UdpListener(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* ta
                          ReceiveRing* ring)
     : waits_(waits), shard_(shard), taps_(taps), ring_(ring), watched_(*loop) {}
 
-absl::Status UdpListener::Add(UniqueFd fd, int receive_buffer_bytes, Source source) {
+absl::Status UdpListener::Add(UdpSocket added) {
   if (!watched_.is_open()) watched_.assign(::epoll_create1(EPOLL_CLOEXEC));
   epoll_event event{};
   event.events = EPOLLIN | EPOLLONESHOT;
   event.data.u64 = sockets_.size();
-  if (::epoll_ctl(watched_.native_handle(), EPOLL_CTL_ADD, fd.get(), &event) != 0) {
+  if (::epoll_ctl(watched_.native_handle(), EPOLL_CTL_ADD, added.fd.get(), &event) != 0) {
     return absl::InternalError(absl::StrCat("cannot watch a UDP socket: ", std::strerror(errno)));
   }
-  Socket socket;
-  socket.fd = std::move(fd);
-  socket.source = source;
-  sockets_.push_back(std::move(socket));
-  smallest_buffer_bytes_ = std::min<int64_t>(smallest_buffer_bytes_, receive_buffer_bytes);
+  smallest_buffer_bytes_ = std::min<int64_t>(smallest_buffer_bytes_, added.receive_buffer_bytes);
+  sockets_.push_back({std::move(added.fd), added.source, added.drops_counted, added.outlives_us});
   return absl::OkStatus();
 }
 
@@ -189,10 +202,11 @@ int64_t UdpListener::ReadMemInfo(Socket* socket) {
   socklen_t size = sizeof(info);
   if (::getsockopt(socket->fd.get(), SOL_SOCKET, SO_MEMINFO, info.data(), &size) != 0) return 0;
   const uint32_t drops = info[SK_MEMINFO_DROPS];
-  if (drops != socket->drops_seen) {
+  const uint32_t counted = socket->drops_counted->load(std::memory_order_relaxed);
+  if (drops != counted) {
     Ledger::Listener& counts = shard_->ledger().listeners[socket->source.listener];
-    counts.kernel_dropped.Add(drops - socket->drops_seen);
-    socket->drops_seen = drops;
+    counts.kernel_dropped.Add(drops - counted);
+    socket->drops_counted->store(drops, std::memory_order_relaxed);
   }
   return info[SK_MEMINFO_RMEM_ALLOC];
 }
@@ -204,11 +218,15 @@ void UdpListener::CountKernelDrops() {
 void UdpListener::DrainAndClose(int64_t deadline_ns) {
   closed_ = true;
   turn_due_ = false;
-  for (Socket& socket : sockets_) LetNothingIn(socket.fd.get());
+  for (const Socket& socket : sockets_) {
+    if (!socket.outlives_us) LetNothingIn(socket.fd.get());
+  }
   for (Socket& socket : sockets_) {
     int count = 0;
     while (MonotonicNs() < deadline_ns && (count = ring_->Receive(socket.fd.get())) > 0) {
       ApplyBatch(*ring_, count, socket.source, shard_, taps_);
+      // What comes later is our successor's; senders that go on would hold us here.
+      if (socket.outlives_us && count < ring_->capacity()) break;
     }
     ReadMemInfo(&socket);
   }

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "core/shard/shard.h"
 #include "daemon/address.h"
+#include "daemon/drop_marks.h"
 #include "daemon/line_tap.h"
 #include "daemon/loop.h"
 #include "daemon/nap_policy.h"
@@ -33,10 +34,24 @@ struct UdpGroup {
   std::vector<UniqueFd> sockets;
 };
 
+// A socket on its way to the shard that will read it.
+struct UdpSocket {
+  UniqueFd fd;
+  int receive_buffer_bytes = 0;
+  Source source;
+  DropMarks::Mark* drops_counted = nullptr;
+  // Somebody else holds the socket too and will have it read on: it is left as it is at the end.
+  bool outlives_us = false;
+};
+
 // Binds `count` sockets to `address`, which nobody else may have: neither another user nor another
 // instance of ours.
 absl::StatusOr<UdpGroup> OpenUdpGroup(const SocketAddress& address, int count,
                                       int read_buffer_bytes);
+// The same of sockets that were handed in, bound to one address. Their number is what it is: the
+// kernel deals senders out to them, and one more would take over a part of the senders while the
+// others still hold datagrams of theirs.
+absl::StatusOr<UdpGroup> AdoptUdpGroup(std::vector<UniqueFd> sockets, int read_buffer_bytes);
 
 // All UDP sockets of one shard.
 //
@@ -54,7 +69,7 @@ class UdpListener {
   UdpListener& operator=(const UdpListener&) = delete;
 
   // Before Start.
-  absl::Status Add(UniqueFd fd, int receive_buffer_bytes, Source source);
+  absl::Status Add(UdpSocket added);
   // Before the loop runs.
   void Start();
 
@@ -67,14 +82,16 @@ class UdpListener {
 
   // Owner thread. Brings the ledger's count of what the kernel dropped up to date.
   void CountKernelDrops();
-  // Owner thread. Lets nothing more in, takes what is queued, and ends. Gives up at `deadline_ns`.
+  // Owner thread. Lets nothing more in, unless the socket outlives us, takes what is queued, and
+  // ends. Gives up at `deadline_ns`.
   void DrainAndClose(int64_t deadline_ns);
 
  private:
   struct Socket {
     UniqueFd fd;
     Source source;
-    uint32_t drops_seen = 0;  // the kernel's counter wraps
+    DropMarks::Mark* drops_counted;  // the kernel's counter wraps
+    bool outlives_us;
     bool draining = false;
   };
 

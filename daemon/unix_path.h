@@ -30,6 +30,8 @@ class UnixPath {
   int fd() const { return fd_.get(); }
   // The socket; the path stays ours.
   UniqueFd TakeFd() { return std::move(fd_); }
+  // Leaves the path where it is, for a successor.
+  void Leave() { path_.clear(); }
 
  private:
   UnixPath(std::string path, UniqueFd fd, dev_t device, ino_t inode)

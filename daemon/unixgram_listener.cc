@@ -12,15 +12,15 @@ constexpr int kMaxBatchesPerTurn = 16;
 }  // namespace
 
 UnixgramListener::UnixgramListener(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* taps,
-                                   ReceiveRing* ring, SenderTable* senders, UniqueFd fd,
-                                   Source source)
+                                   ReceiveRing* ring, SenderTable* senders, UnixgramSocket socket)
     : waits_(waits),
       shard_(shard),
       taps_(taps),
       ring_(ring),
-      senders_(senders),
-      socket_(*loop, fd.release()),
-      source_(source) {}
+      senders_(socket.tells_senders ? senders : nullptr),
+      socket_(*loop, socket.fd.release()),
+      source_(socket.source),
+      outlives_us_(socket.outlives_us) {}
 
 void UnixgramListener::Wait() {
   const auto on_readable = [this](const boost::system::error_code& error) {
@@ -48,8 +48,12 @@ int UnixgramListener::TakeBatch() {
 
 void UnixgramListener::DrainAndClose(int64_t deadline_ns) {
   closed_ = true;
-  ::shutdown(socket_.native_handle(), SHUT_RD);  // senders get an error; what is queued stays
-  while (MonotonicNs() < deadline_ns && TakeBatch() > 0) {
+  // Senders get an error; what is queued stays.
+  if (!outlives_us_) ::shutdown(socket_.native_handle(), SHUT_RD);
+  int count = 0;
+  while (MonotonicNs() < deadline_ns && (count = TakeBatch()) > 0) {
+    // What comes later is our successor's; senders that go on would hold us here.
+    if (outlives_us_ && count < ring_->capacity()) break;
   }
   socket_.close();
 }

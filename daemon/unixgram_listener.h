@@ -18,6 +18,15 @@ namespace tallyd {
 inline constexpr size_t kUnixMessageBytes = 212'992;
 inline constexpr int kUnixMessages = 32;
 
+// A socket on its way to the shard that will read it.
+struct UnixgramSocket {
+  UniqueFd fd;
+  Source source;
+  bool tells_senders = false;  // it has SO_PASSCRED
+  // Somebody else holds the socket too and will have it read on: it is left as it is at the end.
+  bool outlives_us = false;
+};
+
 // One UNIX datagram socket, read by one shard: several readers would wait for each other in the
 // kernel and share one queue.
 //
@@ -28,15 +37,15 @@ inline constexpr int kUnixMessages = 32;
 // outlives it.
 class UnixgramListener {
  public:
-  // `senders`: null, or the socket has SO_PASSCRED.
   UnixgramListener(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* taps, ReceiveRing* ring,
-                   SenderTable* senders, UniqueFd fd, Source source);
+                   SenderTable* senders, UnixgramSocket socket);
   UnixgramListener(const UnixgramListener&) = delete;
   UnixgramListener& operator=(const UnixgramListener&) = delete;
 
   // Before the loop runs.
   void Start() { Wait(); }
-  // Owner thread. Lets nothing more in, takes what is queued, and ends. Gives up at `deadline_ns`.
+  // Owner thread. Lets nothing more in, unless the socket outlives us, takes what is queued, and
+  // ends. Gives up at `deadline_ns`.
   void DrainAndClose(int64_t deadline_ns);
 
  private:
@@ -49,9 +58,10 @@ class UnixgramListener {
   Shard* const shard_;
   LineTaps* const taps_;
   ReceiveRing* const ring_;
-  SenderTable* const senders_;
+  SenderTable* const senders_;  // null: the kernel does not tell
   LoopDescriptor socket_;
   const Source source_;
+  const bool outlives_us_;
   bool closed_ = false;
 };
 

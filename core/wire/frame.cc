@@ -71,6 +71,12 @@ void LengthFramer::EmitFrame(char* frame, Emit emit) {
 
 void LengthFramer::Finish(Emit) { emitted_.Clear(); }
 
+std::string LengthFramer::Partial() const {
+  std::string bytes(reinterpret_cast<const char*>(header_), header_size_);
+  bytes.append(partial_.data(), partial_.size());
+  return bytes;
+}
+
 void LengthFramer::Trim() {
   emitted_.Release();
   if (partial_.empty()) partial_.Release();

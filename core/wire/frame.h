@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -29,6 +30,7 @@ class PartialUnit {
   void Release();
 
   char* data() { return bytes_.data(); }
+  const char* data() const { return bytes_.data(); }
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
   size_t memory() const { return bytes_.capacity(); }
@@ -59,6 +61,10 @@ class Framer {
   // Is a unit begun and not complete?
   virtual bool has_partial() const = 0;
 
+  // The bytes of the unit that is begun, from its first. A new framer that is fed them goes on as
+  // this one would.
+  virtual std::string Partial() const = 0;
+
   // How many units were completed; says whether a stream moves on.
   virtual uint64_t completed() const = 0;
 
@@ -80,6 +86,7 @@ class LengthFramer final : public Framer {
   FrameError Feed(char* bytes_untrusted, size_t size, Emit emit) override;
   void Finish(Emit emit) override;
   bool has_partial() const override { return header_size_ > 0; }
+  std::string Partial() const override;
   uint64_t completed() const override { return completed_; }
   void Trim() override;
 
@@ -110,6 +117,7 @@ class LineFramer final : public Framer {
   // The last line needs no LF.
   void Finish(Emit emit) override;
   bool has_partial() const override { return !partial_.empty(); }
+  std::string Partial() const override { return std::string(partial_.data(), partial_.size()); }
   uint64_t completed() const override { return completed_; }
   void Trim() override;
 

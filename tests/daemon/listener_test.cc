@@ -71,7 +71,7 @@ struct Account {
 class Host {
  public:
   explicit Host(const Options& options, int connections = 100) : budget_(connections) {
-    auto listeners = ListenerSet::Open(options, options.ShardCount());
+    auto listeners = ListenerSet::Open(options, options.ShardCount(), &handed_, drops_.get());
     EXPECT_TRUE(listeners.ok()) << listeners.status();
     listeners_ = *std::move(listeners);
     auto shards = ShardSet::Create(options, {}, options.ShardCount(), &counts_);
@@ -90,7 +90,7 @@ class Host {
     std::promise<void> done;
     boost::asio::post(control_, [this, &done] {
       listeners_->Close();
-      shards_->Stop([&done] { done.set_value(); });
+      shards_->Stop(0, [&done] { done.set_value(); });
     });
     done.get_future().wait();
     shards_->Join();
@@ -140,6 +140,8 @@ class Host {
   boost::asio::executor_work_guard<Loop::executor_type> work_{control_.get_executor()};
   ConnectionCounts counts_;
   ConnectionBudget budget_;
+  HandedSockets handed_;
+  std::unique_ptr<DropMarks> drops_ = *DropMarks::Open({}, nullptr);
   std::unique_ptr<ListenerSet> listeners_;
   std::unique_ptr<ShardSet> shards_;
   std::thread thread_;
@@ -295,7 +297,9 @@ TEST_F(ListenerTest, ASecondInstanceIsRefusedAndTheAddressNamed) {
   tcp.tcp = {host.address(1)};
   for (const auto& [second, named] :
        {std::pair(udp, host.address(0)), {tcp, host.address(1)}, {options_, path_}}) {
-    const auto refused = ListenerSet::Open(second, 2);
+    HandedSockets nothing;
+    const auto drops = DropMarks::Open({}, nullptr);
+    const auto refused = ListenerSet::Open(second, 2, &nothing, drops->get());
     ASSERT_FALSE(refused.ok());
     EXPECT_EQ(ExitCodeFor(refused.status()), ExitCode::kInUse);
     EXPECT_THAT(std::string(refused.status().message()), HasSubstr(named));

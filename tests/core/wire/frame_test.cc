@@ -47,6 +47,7 @@ class Reader {
     return taken_;
   }
   Framer& framer() { return *framer_; }
+  const std::vector<std::string>& units() const { return taken_.units; }
 
  private:
   void Take(const char* unit, size_t size) {
@@ -211,6 +212,28 @@ TEST(FramerTest, RandomSplitsOfLongStreamsChangeNothing) {
     ASSERT_EQ(ReadPieces(Frames(), frames, cuts), ReadWhole(Frames(), frames));
     ASSERT_EQ(ReadPieces(Lines(), lines, cuts), ReadWhole(Lines(), lines));
   }
+}
+
+TEST(FramerTest, AnotherGoesOnWhereOneStopped) {
+  const auto check = [](const MakeReader& make, const std::string& stream) {
+    Reader whole = make();
+    whole.Feed(stream);
+    const std::vector<std::string> expected = whole.Finish().units;
+    for (size_t cut = 0; cut <= stream.size(); ++cut) {
+      Reader first = make();
+      first.Feed(stream.substr(0, cut));
+      std::vector<std::string> units = first.units();
+      Reader second = make();
+      second.Feed(first.framer().Partial());
+      ASSERT_THAT(second.units(), IsEmpty()) << cut;
+      ASSERT_EQ(second.framer().has_partial(), first.framer().has_partial()) << cut;
+      second.Feed(stream.substr(cut));
+      for (const std::string& unit : second.Finish().units) units.push_back(unit);
+      ASSERT_EQ(units, expected) << cut;
+    }
+  };
+  check([] { return Frames(); }, Frame("a:1|c") + Frame("") + Frame("b:2|c\nc:3|c") + Frame("d"));
+  check([] { return Lines(); }, "a:1|c\nb:2|c\r\n\nc:3|c");
 }
 
 TEST(PartialUnitTest, GrowsWithWhatWasReceived) {
