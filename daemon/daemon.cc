@@ -10,12 +10,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "core/merge/merger.h"
 #include "daemon/catalog_file.h"
+#include "daemon/clock.h"
 #include "daemon/descriptor_limit.h"
 #include "daemon/log.h"
 #include "daemon/mapping_file.h"
 #include "daemon/memory_bound.h"
+#include "daemon/missing_rights.h"
 #include "daemon/own_metrics_text.h"
 
 namespace tallyd {
@@ -106,6 +109,14 @@ void LogMappingWarnings(const Rules::Options& rules) {
   }
 }
 
+uint64_t KernelDropped(const LedgerTotals& totals) {
+  uint64_t datagrams = 0;
+  for (const LedgerTotals::Listener& listener : totals.listeners) {
+    datagrams += listener.kernel_dropped;
+  }
+  return datagrams;
+}
+
 // What a predecessor of another version left and nobody here knows.
 void GiveUpRest(const HandedFds& handed, const ServiceManager& manager) {
   for (const HandedFd& left : handed.left()) {
@@ -141,7 +152,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options, Ha
   daemon->StartPushes();
   daemon->StartSignals();
   daemon->LogReady();
-  daemon->TellManager("READY=1\nSTATUS=ready");
+  daemon->StartReports();
   return daemon;
 }
 
@@ -164,6 +175,24 @@ absl::Status Daemon::OpenListeners(HandedFds handed, int shards) {
   if (!listeners.ok()) return listeners.status();
   listeners_ = *std::move(listeners);
   return absl::OkStatus();
+}
+
+void Daemon::StartReports() {
+  for (const std::string& missing : MissingRights(options_)) LogInfo(missing);
+  TellManager("READY=1\nSTATUS=ready");
+  watchdog_ = std::make_unique<Watchdog>(&control_, merger_.get(), &manager_);
+  watchdog_->Start();
+  const auto numbers = [this] {
+    const LedgerTotals totals = own_metrics_->totals();
+    StatusNumbers now;
+    now.received = totals.received;
+    now.dropped = totals.all_dropped;
+    now.kernel_dropped = KernelDropped(totals);
+    now.series = merger_->status().series;
+    return now;
+  };
+  status_line_ = std::make_unique<StatusLine>(&control_, &manager_, numbers);
+  status_line_->Start();
 }
 
 void Daemon::TellManager(std::string_view assignments) const {
@@ -409,10 +438,13 @@ absl::Status Daemon::Ready() const {
 
 // What is in force stays so until the new file is read and understood.
 absl::Status Daemon::Reload() {
+  TellManager(absl::StrCat("RELOADING=1\nMONOTONIC_USEC=", MonotonicNs() / 1000));
   absl::Status status = ReloadRules();
   own_metrics_->SetReloadSuccessful(status.ok());
   if (!status.ok()) {
     LogError("not reloaded, the former rules stay", {{"error", std::string(status.message())}});
+    TellManager(absl::StrCat("READY=1\nSTATUS=not reloaded: ",
+                             absl::StrReplaceAll(status.message(), {{"\n", "; "}})));
   }
   return status;
 }
@@ -423,8 +455,9 @@ absl::Status Daemon::ReloadRules() {
   LogMappingWarnings(*rules);
   const size_t count = RuleCount(*rules);
   std::shared_ptr<const CatalogIndex> catalog = rules->catalog;
-  absl::Status status = shards_->UseRules(*std::move(rules), [count] {
+  absl::Status status = shards_->UseRules(*std::move(rules), [this, count] {
     LogInfo("reloaded", {{"rules", absl::StrCat(count)}});
+    TellManager("READY=1\nSTATUS=reloaded");
   });
   if (!status.ok()) return status;
   own_metrics_->SetMappingRules(count);
@@ -447,9 +480,19 @@ ExitCode Daemon::Run() {
 
 void Daemon::Shutdown() {
   if (std::exchange(shutting_down_, true)) return;
+  TellManager(absl::StrCat("STOPPING=1\nSTATUS=taking what is queued\n", ExtendedTimeout()));
+  status_line_->Stop();
   listeners_->Close();
   if (jobs_) jobs_->Stop();
   shards_->Stop(ConnectionsKept(), [this] { boost::asio::post(control_, [this] { Finish(); }); });
+}
+
+// What may yet take so long that a manager would lose patience.
+std::string Daemon::ExtendedTimeout() const {
+  constexpr absl::Duration kSlack = absl::Seconds(10);  // drains, a merge, files
+  absl::Duration longest = kSlack;
+  if (pushes_) longest += options_.push_exit_timeout;
+  return absl::StrCat("EXTEND_TIMEOUT_USEC=", absl::ToInt64Microseconds(longest));
 }
 
 int Daemon::ConnectionsKept() const {
@@ -464,8 +507,12 @@ void Daemon::Finish() {
   // Jobs that ended just now are told to the pushes before these end.
   if (push_) push_->Stop();
   groups_->Stop();
-  if (pushes_) pushes_->Finish(options_.push_exit_timeout);
+  if (pushes_) {
+    TellManager(absl::StrCat("STATUS=pushing a last time\n", ExtendedTimeout()));
+    pushes_->Finish(options_.push_exit_timeout);
+  }
   web_access_->Stop();
+  watchdog_->Stop();
   http_->Stop();
   if (admin_) admin_->Stop();
   if (relay_) relay_->Stop();
@@ -488,14 +535,10 @@ void Daemon::LeaveConnections() {
 
 void Daemon::LogStopped() const {
   const LedgerTotals totals = own_metrics_->totals();
-  uint64_t kernel_dropped = 0;
-  for (const LedgerTotals::Listener& listener : totals.listeners) {
-    kernel_dropped += listener.kernel_dropped;
-  }
   LogInfo("stopped", {{"received_samples", absl::StrCat(totals.received)},
                       {"applied_samples", absl::StrCat(totals.applied)},
                       {"dropped_samples", absl::StrCat(totals.all_dropped)},
-                      {"kernel_dropped_datagrams", absl::StrCat(kernel_dropped)}});
+                      {"kernel_dropped_datagrams", absl::StrCat(KernelDropped(totals))}});
 }
 
 }  // namespace tallyd

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -36,7 +37,9 @@
 #include "daemon/sender_directory.h"
 #include "daemon/service_manager.h"
 #include "daemon/shard_set.h"
+#include "daemon/status_line.h"
 #include "daemon/top_reporter.h"
+#include "daemon/watchdog.h"
 
 namespace tallyd {
 
@@ -73,6 +76,8 @@ class Daemon {
   AdminServer::Job ExplainJob(const std::string& line_untrusted, std::optional<Dialect> dialect,
                               bool as_json) const;
   void StartSignals();
+  // Says that we are ready, and from then on how we are.
+  void StartReports();
   void TellManager(std::string_view assignments) const;
   void LogReady() const;
   void LogStopped() const;
@@ -84,6 +89,7 @@ class Daemon {
   void Shutdown();
   // All that was received is in the shards: shows it a last time and ends the control loop.
   void Finish();
+  std::string ExtendedTimeout() const;
   // How many connections may go on with a successor.
   int ConnectionsKept() const;
   void LeaveConnections();
@@ -115,6 +121,8 @@ class Daemon {
   std::unique_ptr<TopReporter> top_;
   std::unique_ptr<AdminServer> admin_;  // null: none
   std::unique_ptr<ProcessSignals> signals_;
+  std::unique_ptr<Watchdog> watchdog_;
+  std::unique_ptr<StatusLine> status_line_;
   bool shutting_down_ = false;
 };
 

@@ -129,12 +129,22 @@ bool SameHost(const SocketAddress& a, const SocketAddress& b) {
          b.ToString().substr(0, b.ToString().rfind(':'));
 }
 
+// "[::]:8125" and "0.0.0.0:8125" are both what ":8125" asks for: a confined process may not see
+// that the host has IPv6.
+bool SameAddress(const SocketAddress& bound, const Place& place) {
+  const std::string text = bound.ToString();
+  if (text == place.address.ToString()) return true;
+  if (!absl::StartsWith(place.wanted->address, ":")) return false;
+  return text == absl::StrCat("[::]:", place.address.port()) ||
+         text == absl::StrCat("0.0.0.0:", place.address.port());
+}
+
 bool Serves(const Bound& bound, std::optional<std::string_view> kind, const Place& place) {
   if (bound.type != place.wanted->type || bound.is_unix != place.is_unix) return false;
   if (kind.has_value() && *kind != place.wanted->kind) return false;
   if (place.is_unix) return bound.path == place.wanted->address;
   if (place.address.port() == 0) return kind.has_value() && SameHost(bound.address, place.address);
-  return bound.address.ToString() == place.address.ToString();
+  return SameAddress(bound.address, place);
 }
 
 // Whether a listener of this kind can read several sockets.

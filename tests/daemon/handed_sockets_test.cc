@@ -139,6 +139,17 @@ TEST_F(HandedSocketsTest, SocketsOfOneAddressAreAllTaken) {
   EXPECT_EQ(sockets->Take("udp", AddressOf(first)).size(), 2U);
 }
 
+TEST_F(HandedSocketsTest, AllInterfacesAreThoseOfEitherFamily) {
+  const UniqueFd udp = Bind(SOCK_DGRAM, "0.0.0.0:0");
+  const std::string port = absl::StrCat(":", SocketAddress::OfSocket(udp.get())->port());
+  Options options = Nothing();
+  options.udp = {port};
+  HandIn("a", udp);
+  auto sockets = Match(options);
+  ASSERT_TRUE(sockets.ok()) << sockets.status();
+  EXPECT_EQ(sockets->Take("udp", port).size(), 1U);
+}
+
 TEST_F(HandedSocketsTest, WhatNoListenerTakesIsNamed) {
   const UniqueFd udp = Bind(SOCK_DGRAM, "127.0.0.1:0");
   const UniqueFd gram = BindPath(SOCK_DGRAM, "gram");
