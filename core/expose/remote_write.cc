@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <cstring>
 
 #include "core/expose/text.h"
@@ -12,6 +13,8 @@
 namespace tallyd {
 namespace {
 
+using write_wire::BytesFieldBytes;
+using write_wire::Grow;
 using write_wire::PutBytesField;
 using write_wire::PutDoubleField;
 using write_wire::PutFixed64Field;
@@ -23,6 +26,9 @@ using write_wire::TakeBytesField;
 using write_wire::TakeVarint;
 using write_wire::VarintBytes;
 using write_wire::WireType;
+using write_wire::WriteBytes;
+using write_wire::WriteBytesField;
+using write_wire::WriteBytesHead;
 using write_wire::ZigZag;
 
 constexpr std::string_view kNameLabel = "__name__";
@@ -38,27 +44,26 @@ struct RecordHeader {
   bool is_native;
 };
 
-// Field 1 of a TimeSeries: {name = 1, value = 2}.
-void PutLabel(std::string_view name, std::string_view value, std::string* out) {
-  const size_t size =
-      2 + VarintBytes(name.size()) + name.size() + VarintBytes(value.size()) + value.size();
-  out->push_back(static_cast<char>(Tag(1, WireType::kBytes)));
-  PutVarint(size, out);
-  PutBytesField(1, name, out);
-  PutBytesField(2, value, out);
+// What is in field 1 of a TimeSeries: {name = 1, value = 2}.
+size_t LabelBodyBytes(size_t name_bytes, size_t value_bytes) {
+  return BytesFieldBytes(name_bytes) + BytesFieldBytes(value_bytes);
 }
 
-// As PutLabel with a name in two parts, for the name of the series.
-void PutNameLabel(std::string_view name, std::string_view suffix, std::string* out) {
-  const size_t value_bytes = name.size() + suffix.size();
-  const size_t size = 2 + VarintBytes(kNameLabel.size()) + kNameLabel.size() +
-                      VarintBytes(value_bytes) + value_bytes;
-  out->push_back(static_cast<char>(Tag(1, WireType::kBytes)));
-  PutVarint(size, out);
-  PutBytesField(1, kNameLabel, out);
-  out->push_back(static_cast<char>(Tag(2, WireType::kBytes)));
-  PutVarint(value_bytes, out);
-  out->append(name).append(suffix);
+size_t LabelBytes(size_t name_bytes, size_t value_bytes) {
+  return BytesFieldBytes(LabelBodyBytes(name_bytes, value_bytes));
+}
+
+// Field 1 of a TimeSeries. The value is in two parts, since names of series are.
+char* WriteLabel(std::string_view name, std::string_view value, std::string_view suffix, char* at) {
+  const size_t value_bytes = value.size() + suffix.size();
+  at = WriteBytesHead(1, LabelBodyBytes(name.size(), value_bytes), at);
+  at = WriteBytesField(1, name, at);
+  at = WriteBytesHead(2, value_bytes, at);
+  return WriteBytes(suffix, WriteBytes(value, at));
+}
+
+void PutLabel(std::string_view name, std::string_view value, std::string* out) {
+  WriteLabel(name, value, "", Grow(LabelBytes(name.size(), value.size()), out));
 }
 
 // Field 2 of a TimeSeries: {value = 1, timestamp = 2}.
@@ -69,6 +74,9 @@ void PutSampleField(uint64_t value_bits, int64_t timestamp_ms, std::string* out)
   PutFixed64Field(1, value_bits, out);
   PutVarintField(2, timestamp, out);
 }
+
+// Where the value is in what PutSampleField wrote: after its tag and length, and the value's tag.
+constexpr size_t kValueInSample = 3;
 
 void PutBuckets(int spans_field, int deltas_field, const NativeBuckets& buckets, std::string* out) {
   std::string part;
@@ -99,22 +107,38 @@ void PutNativeField(const NativeHistogram& native, double sum, int64_t timestamp
   PutBytesField(4, body, out);
 }
 
-void AppendRecord(FamilyType type, bool is_native, int64_t start_s, std::string_view labels,
+// Appends a record but for its labels, and returns where they are to be written. Then SignRecord
+// is to be called.
+char* BeginRecord(FamilyType type, bool is_native, int64_t start_s, size_t labels_bytes,
                   std::string_view value, std::string* page) {
-  const size_t body_bytes = labels.size() + value.size();
+  const size_t body_bytes = labels_bytes + value.size();
   // Zeroed as a whole, so that its padding does not show what was in memory before.
   RecordHeader header;
   std::memset(&header, 0, sizeof(header));
-  header.hash = XXH3_64bits(labels.data(), labels.size());
   header.start_s = static_cast<uint32_t>(start_s);
-  header.entry_bytes = static_cast<uint32_t>(1 + VarintBytes(body_bytes) + body_bytes);
-  header.labels_bytes = static_cast<uint32_t>(labels.size());
+  header.entry_bytes = static_cast<uint32_t>(BytesFieldBytes(body_bytes));
+  header.labels_bytes = static_cast<uint32_t>(labels_bytes);
   header.type = type;
   header.is_native = is_native;
-  page->append(reinterpret_cast<const char*>(&header), sizeof(header));
-  page->push_back(static_cast<char>(Tag(1, WireType::kBytes)));
-  PutVarint(body_bytes, page);
-  page->append(labels).append(value);
+  char* at = Grow(sizeof(header) + header.entry_bytes, page);
+  std::memcpy(at, &header, sizeof(header));
+  at = WriteBytesHead(1, body_bytes, at + sizeof(header));
+  WriteBytes(value, at + labels_bytes);
+  return at;
+}
+
+// Notes the hash of the labels in the record, the last of its page.
+void SignRecord(const char* labels, size_t labels_bytes, size_t record, std::string* page) {
+  const uint64_t hash = XXH3_64bits(labels, labels_bytes);
+  std::memcpy(page->data() + record + offsetof(RecordHeader, hash), &hash, sizeof(hash));
+}
+
+// Names of labels: their first bytes mostly tell.
+bool IsBefore(std::string_view a, std::string_view b) {
+  if (!a.empty() && !b.empty() && a[0] != b[0]) {
+    return static_cast<unsigned char>(a[0]) < static_cast<unsigned char>(b[0]);
+  }
+  return a < b;
 }
 
 // Takes the next label of `a="b",c="d"`. The value is a view of `labels` where nothing in it is
@@ -125,10 +149,9 @@ bool TakeTextLabel(std::string_view* labels, std::string* text, std::string_view
   const size_t quote = labels->find('"');
   *name = labels->substr(0, quote - 1);
   labels->remove_prefix(quote + 1);
-  size_t end = labels->find_first_of("\"\\");
-  if ((*labels)[end] == '"') {
-    *value = labels->substr(0, end);
-  } else {
+  size_t end = labels->find('"');
+  *value = labels->substr(0, end);
+  if (value->find('\\') != std::string_view::npos) {
     text->clear();
     for (end = 0; (*labels)[end] != '"'; ++end) {
       char c = (*labels)[end];
@@ -192,10 +215,15 @@ void AppendStaleRecord(std::string_view write_labels, FamilyType type, int64_t t
                        std::string* page) {
   std::string value;
   PutSampleField(kStaleMarkerBits, timestamp_ms, &value);
-  AppendRecord(type, /*is_native=*/false, /*start_s=*/0, write_labels, value, page);
+  const size_t record = page->size();
+  char* const labels =
+      BeginRecord(type, /*is_native=*/false, /*start_s=*/0, write_labels.size(), value, page);
+  WriteBytes(write_labels, labels);
+  SignRecord(labels, write_labels.size(), record, page);
 }
 
 RemoteWriteEncoder::RemoteWriteEncoder(Options options) : options_(std::move(options)) {
+  PutSampleField(0, options_.timestamp_ms, &sample_);
   for (const auto& [name, value] : options_.external_labels) {
     if (value.empty()) continue;
     std::string field;
@@ -206,16 +234,10 @@ RemoteWriteEncoder::RemoteWriteEncoder(Options options) : options_(std::move(opt
             [](const ExternalLabel& a, const ExternalLabel& b) { return a.name < b.name; });
 }
 
-// Puts a label where it belongs. Labels come sorted, so the last part is all that is appended to.
-void RemoteWriteEncoder::Place(std::string_view name, std::string_view mark,
-                               std::string_view field) const {
-  if (name < kNameLabel) {
-    parts_.before.append(field);
-  } else if (mark.empty() || name < mark) {
-    parts_.middle.append(field);
-  } else {
-    parts_.after.append(field);
-  }
+// Where a label belongs. Labels come sorted, so the last part is all that is appended to.
+std::string* RemoteWriteEncoder::PartOf(std::string_view name, std::string_view mark) const {
+  if (IsBefore(name, kNameLabel)) return &parts_.before;
+  return mark.empty() || IsBefore(name, mark) ? &parts_.middle : &parts_.after;
 }
 
 // Brings the labels of a series and the external ones together. What would be a second `__name__`
@@ -228,35 +250,41 @@ void RemoteWriteEncoder::Split(std::string_view labels, std::string_view mark) c
   std::string_view name;
   std::string_view value;
   while (TakeTextLabel(&labels, &text_, &name, &value)) {
-    for (; external != external_.end() && external->name < name; ++external) {
-      Place(external->name, mark, external->field);
+    for (; external != external_.end() && IsBefore(external->name, name); ++external) {
+      PartOf(external->name, mark)->append(external->field);
     }
     if (external != external_.end() && external->name == name) ++external;
     if (name == kNameLabel || name == mark || value.empty()) continue;
-    field_.clear();
-    PutLabel(name, value, &field_);
-    Place(name, mark, field_);
+    PutLabel(name, value, PartOf(name, mark));
   }
-  for (; external != external_.end(); ++external) Place(external->name, mark, external->field);
+  for (; external != external_.end(); ++external) {
+    PartOf(external->name, mark)->append(external->field);
+  }
 }
 
 // Of `value_`, with the labels that Split took apart.
 void RemoteWriteEncoder::PutRecord(FamilyType type, bool is_native, std::string_view name,
                                    std::string_view suffix, std::string_view mark,
                                    std::string_view mark_value, std::string* page) const {
-  labels_.assign(parts_.before);
-  PutNameLabel(name, suffix, &labels_);
-  labels_.append(parts_.middle);
-  if (!mark_value.empty()) PutLabel(mark, mark_value, &labels_);
-  labels_.append(parts_.after);
-  AppendRecord(type, is_native, created_s_, labels_, value_, page);
+  const size_t mark_bytes = mark_value.empty() ? 0 : LabelBytes(mark.size(), mark_value.size());
+  const size_t labels_bytes = parts_.before.size() +
+                              LabelBytes(kNameLabel.size(), name.size() + suffix.size()) +
+                              parts_.middle.size() + mark_bytes + parts_.after.size();
+  const size_t record = page->size();
+  char* const labels = BeginRecord(type, is_native, created_s_, labels_bytes, value_, page);
+  char* at = WriteBytes(parts_.before, labels);
+  at = WriteLabel(kNameLabel, name, suffix, at);
+  at = WriteBytes(parts_.middle, at);
+  if (mark_bytes > 0) at = WriteLabel(mark, mark_value, "", at);
+  WriteBytes(parts_.after, at);
+  SignRecord(labels, labels_bytes, record, page);
 }
 
 void RemoteWriteEncoder::PutSample(FamilyType type, std::string_view name, std::string_view suffix,
                                    std::string_view mark, std::string_view mark_value, double value,
                                    std::string* page) const {
-  value_.clear();
-  PutSampleField(std::bit_cast<uint64_t>(value), options_.timestamp_ms, &value_);
+  value_.assign(sample_);
+  std::memcpy(value_.data() + kValueInSample, &value, sizeof(value));
   PutRecord(type, /*is_native=*/false, name, suffix, mark, mark_value, page);
 }
 

@@ -105,7 +105,7 @@ class RemoteWriteEncoder : public PageEncoder {
   };
 
   void Split(std::string_view labels, std::string_view mark) const;
-  void Place(std::string_view name, std::string_view mark, std::string_view field) const;
+  std::string* PartOf(std::string_view name, std::string_view mark) const;
   void PutSample(FamilyType type, std::string_view name, std::string_view suffix,
                  std::string_view mark, std::string_view mark_value, double value,
                  std::string* page) const;
@@ -116,12 +116,11 @@ class RemoteWriteEncoder : public PageEncoder {
 
   const Options options_;
   std::vector<ExternalLabel> external_;  // sorted by name
+  std::string sample_;                   // a sample of the rendering's time and the value 0
   mutable LabelParts parts_;
   mutable int64_t created_s_ = 0;  // of the series in hand
-  mutable std::string labels_;
   mutable std::string value_;
   mutable std::string text_;  // an unescaped label value
-  mutable std::string field_;
 };
 
 }  // namespace tallyd

@@ -62,6 +62,42 @@ inline void PutDoubleField(int field, double value, std::string* out) {
   PutFixed64Field(field, std::bit_cast<uint64_t>(value), out);
 }
 
+// What is written many times for each series goes to memory whose size was calculated before. These
+// return the end of what they wrote.
+
+inline char* WriteVarint(uint64_t value, char* at) {
+  while (value >= 0x80) {
+    *at++ = static_cast<char>(value | 0x80);
+    value >>= 7;
+  }
+  *at++ = static_cast<char>(value);
+  return at;
+}
+
+inline char* WriteBytes(std::string_view bytes, char* at) {
+  std::memcpy(at, bytes.data(), bytes.size());
+  return at + bytes.size();
+}
+
+// Of a field with a tag of one byte: tag and length, or all of it.
+inline char* WriteBytesHead(int field, size_t size, char* at) {
+  *at++ = static_cast<char>(Tag(field, WireType::kBytes));
+  return WriteVarint(size, at);
+}
+
+inline char* WriteBytesField(int field, std::string_view bytes, char* at) {
+  return WriteBytes(bytes, WriteBytesHead(field, bytes.size(), at));
+}
+
+inline size_t BytesFieldBytes(size_t size) { return 1 + VarintBytes(size) + size; }
+
+// Appends so many bytes, to be written.
+inline char* Grow(size_t bytes, std::string* out) {
+  const size_t before = out->size();
+  out->resize(before + bytes);
+  return out->data() + before;
+}
+
 // Of bytes that this process wrote: nothing is checked.
 inline uint64_t TakeVarint(std::string_view* bytes) {
   uint64_t value = 0;
