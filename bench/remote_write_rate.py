@@ -6,7 +6,7 @@
 Bodies of tallyd's requests are kept first. Then, twice for each of Prometheus and VictoriaMetrics, a
 new receiver is given these bodies by a loop that does nothing else, on as many connections as tallyd
 has, and another is written to by tallyd without a pause. The first two rounds, in which the receiver
-meets the series, do not count. The ratios are of one run each; the rates are the machine's.
+meets the series, do not count. CPU times bear a machine that others use as well; rates do not.
 """
 
 import http.client
@@ -75,6 +75,11 @@ def writing_daemon(directory, url, count):
     return daemon
 
 
+def cpu_seconds(pid):
+    ticks = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(map(int, ticks[11:13])) / 100
+
+
 def stored(daemon):
     return daemon.scrape(path="/-/metrics").total("tallyd_push_stored_series_total")
 
@@ -115,11 +120,11 @@ def rate_alone(receiver, kept, count):
     with receiver() as target:
         rounds = count * WARM_ROUNDS // 2_000 // len(kept) + 1
         replay_all(target.port, [bodies[:rounds] for bodies in kept])
-        began = time.monotonic()
+        began, cpu = time.monotonic(), cpu_seconds(target.process.pid)
         replay_all(target.port, [bodies[rounds:] for bodies in kept])
-        seconds = time.monotonic() - began
+        seconds, cpu = time.monotonic() - began, cpu_seconds(target.process.pid) - cpu
         requests = sum(len(bodies) - rounds for bodies in kept)
-    return requests, seconds
+    return requests, seconds, cpu
 
 
 def rate_of_tallyd(receiver, count, seconds):
@@ -127,16 +132,20 @@ def rate_of_tallyd(receiver, count, seconds):
         with writing_daemon(directory, target.url(), count) as daemon:
             warm = stored(daemon) + count * WARM_ROUNDS
             wait_for("warm rounds", lambda: stored(daemon) >= warm, 120)
+            pids = (target.process.pid, daemon.pid)
             began, before = time.monotonic(), daemon.scrape(path="/-/metrics")
+            cpu = [cpu_seconds(pid) for pid in pids]
             time.sleep(seconds)
             after, took = daemon.scrape(path="/-/metrics"), time.monotonic() - began
+            cpu = [cpu_seconds(pid) - first for pid, first in zip(pids, cpu)]
             daemon.process.kill()
 
     def grown(family):
         return after.total(family) - before.total(family)
 
-    return (grown("tallyd_push_stored_series_total") / took,
-            grown("tallyd_push_stored_series_total") / grown("tallyd_push_successes_total"))
+    series = grown("tallyd_push_stored_series_total")
+    return (series / took, series / grown("tallyd_push_successes_total"),
+            *[seconds / series for seconds in cpu])
 
 
 def main():
@@ -144,11 +153,14 @@ def main():
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 8
     kept = keep_bodies(count)
     for receiver in (PrometheusReceiver, VictoriaMetrics) * 2:
-        requests, took = rate_alone(receiver, kept, count)
-        ours, series_a_request = rate_of_tallyd(receiver, count, seconds)
+        requests, took, cpu = rate_alone(receiver, kept, count)
+        ours, series_a_request, with_us, our_cpu = rate_of_tallyd(receiver, count, seconds)
         alone = requests * series_a_request / took
-        print(f"{receiver.NAME:16} alone {alone:,.0f} series/s, from tallyd {ours:,.0f} series/s, "
-              f"{ours / alone:.2f} of it", flush=True)
+        cpu_alone = cpu / (requests * series_a_request)
+        print(f"{receiver.NAME:16} alone {alone:,.0f} series/s, {cpu_alone * 1e6:.2f} us of CPU a "
+              f"series; from tallyd {ours:,.0f} series/s, {with_us * 1e6:.2f} us, and tallyd "
+              f"{our_cpu * 1e6:.2f} us: by CPU {cpu_alone / (with_us + our_cpu):.2f} of it",
+              flush=True)
 
 
 if __name__ == "__main__":
