@@ -37,6 +37,16 @@ std::vector<ListenerInfo> DescribeListeners(const ListenerSet& listeners) {
   return infos;
 }
 
+// With those that a process before us had and we have not, if there were any.
+std::vector<ListenerInfo> ListenersAnd(const ListenerSet& listeners, const Ledger& inherited) {
+  std::vector<ListenerInfo> infos = DescribeListeners(listeners);
+  if (infos.size() < Ledger::kMaxListeners &&
+      inherited.listeners[infos.size()].datagrams.Get() != 0) {
+    infos.emplace_back().name = StateKeeper::kFormerListener;
+  }
+  return infos;
+}
+
 // What the options ask of names, tags and series. Reads the mapping file and the catalogs.
 absl::StatusOr<Rules::Options> RulesFor(const Options& options) {
   Rules::Options rules;
@@ -140,8 +150,16 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options, Ha
   if (!rules.ok()) return rules.status();
   if (!web.ok()) return web;
   LogMappingWarnings(*rules);
+  auto state = StateKeeper::Open({.directory = options.state_directory,
+                                  .interval = options.state_interval,
+                                  .strict = options.state_strict,
+                                  .memory_directory = options.state_memory_directory},
+                                 &handed);
+  if (!state.ok()) return state.status();
   const int shards = options.ShardCount();
   std::unique_ptr<Daemon> daemon(new Daemon(options, std::move(manager)));
+  daemon->state_ = *std::move(state);
+  daemon->state_->UseManager(&daemon->manager_);
   const size_t rule_count = RuleCount(*rules);
   absl::Status status = daemon->OpenListeners(std::move(handed), shards);
   if (status.ok()) status = daemon->StartShards(*std::move(rules), shards);
@@ -159,7 +177,10 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options, Ha
 Daemon::Daemon(Options options, ServiceManager manager)
     : options_(std::move(options)), manager_(std::move(manager)) {}
 
-Daemon::~Daemon() = default;
+// A start that failed may have begun to save.
+Daemon::~Daemon() {
+  if (state_) state_->Stop();
+}
 
 // Nothing is read before all that was handed in has found its place.
 absl::Status Daemon::OpenListeners(HandedFds handed, int shards) {
@@ -201,24 +222,29 @@ void Daemon::TellManager(std::string_view assignments) const {
 }
 
 absl::Status Daemon::StartShards(Rules::Options rules, int shards) {
-  auto set = ShardSet::Create(options_, std::move(rules), shards, &connection_counts_);
+  auto set = ShardSet::Create(options_, std::move(rules), shards, state_->NewMemories(shards),
+                              &connection_counts_);
   if (!set.ok()) return set.status();
   shards_ = *std::move(set);
+  state_->KeepMemories(shards_->memories());
   senders_ = std::make_unique<SenderDirectory>(&control_, shards_->senders());
   for (SenderTable* table : shards_->senders()) {
     table->SetOnNew([this] { senders_->Ask(); });
   }
   senders_->Start();
+  auto merger = std::make_unique<Merger>(
+      shards_->memories(), shards_->rules(), shards_->families(), shards_->budget(),
+      MergerOptions{.evict_idle_ns = absl::ToInt64Nanoseconds(options_.evict_after),
+                    .expired_bytes = options_.expired_bytes});
+  // Before any sample is taken in: what was saved comes first.
+  state_->Restore(shards_->shards(), merger.get(), shards_->rules(), shards_->budget(),
+                  DescribeListeners(*listeners_));
   absl::Status status = listeners_->GiveDatagramSockets(shards_->threads());
   if (status.ok()) status = StartRelay();
   if (status.ok()) status = shards_->Start();
   if (!status.ok()) return status;
   merger_ = std::make_unique<MergeThread>(
-      std::make_unique<Merger>(
-          shards_->memories(), shards_->rules(), shards_->families(), shards_->budget(),
-          MergerOptions{.evict_idle_ns = absl::ToInt64Nanoseconds(options_.evict_after),
-                        .expired_bytes = options_.expired_bytes}),
-      options_.merge_interval,
+      std::move(merger), options_.merge_interval,
       MergeThread::Exposition{.histograms = options_.native_histograms,
                               .created_lines = options_.created_timestamps});
   merger_->MergeNow();
@@ -227,6 +253,12 @@ absl::Status Daemon::StartShards(Rules::Options rules, int shards) {
   listeners_->StartAccepting(&control_, shards_->threads(), connection_budget_.get(),
                              &connection_counts_);
   return absl::OkStatus();
+}
+
+std::vector<const Ledger*> Daemon::Ledgers() const {
+  std::vector<const Ledger*> ledgers = shards_->ledgers();
+  ledgers.push_back(&state_->inherited());
+  return ledgers;
 }
 
 absl::Status Daemon::StartRelay() {
@@ -240,8 +272,8 @@ absl::Status Daemon::StartRelay() {
 }
 
 absl::Status Daemon::StartHttp(size_t rule_count) {
-  own_metrics_ = std::make_unique<OwnMetrics>(shards_->ledgers(), DescribeListeners(*listeners_),
-                                              merger_.get());
+  own_metrics_ = std::make_unique<OwnMetrics>(
+      Ledgers(), ListenersAnd(*listeners_, state_->inherited()), merger_.get());
   own_metrics_->SetConnectionCounts(&connection_counts_);
   own_metrics_->SetSeriesLimit(options_.series_limit);
   own_metrics_->SetBudget(shards_->budget());
@@ -282,6 +314,7 @@ absl::Status Daemon::StartHttp(size_t rule_count) {
     ProcessSignals::NextOneQuits();
     Shutdown();
   };
+  state_->Start(merger_.get(), own_metrics_.get());
   http_ = std::make_unique<HttpServer>(control_, std::move(http), merger_.get(), own_metrics_.get(),
                                        std::move(hooks));
   return http_->Listen();
@@ -504,6 +537,7 @@ void Daemon::Finish() {
   shards_->Join();
   LeaveConnections();
   merger_->MergeNow();
+  state_->SaveLast();
   // Jobs that ended just now are told to the pushes before these end.
   if (push_) push_->Stop();
   groups_->Stop();

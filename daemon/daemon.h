@@ -37,6 +37,7 @@
 #include "daemon/sender_directory.h"
 #include "daemon/service_manager.h"
 #include "daemon/shard_set.h"
+#include "daemon/state_keeper.h"
 #include "daemon/status_line.h"
 #include "daemon/top_reporter.h"
 #include "daemon/watchdog.h"
@@ -65,6 +66,7 @@ class Daemon {
 
   absl::Status OpenListeners(HandedFds handed, int shards);
   absl::Status StartShards(Rules::Options rules, int shards);
+  std::vector<const Ledger*> Ledgers() const;
   absl::Status StartRelay();
   absl::Status StartHttp(size_t rule_count);
   void StartGroups();
@@ -104,6 +106,7 @@ class Daemon {
   std::unique_ptr<DropMarks> drop_marks_;           // used by the shards' threads
   std::unique_ptr<ListenerSet> listeners_;
   std::unique_ptr<SenderDirectory> senders_;  // asked by the shards' threads
+  std::unique_ptr<StateKeeper> state_;
   std::unique_ptr<ShardSet> shards_;
   std::unique_ptr<Relay> relay_;                     // null: none
   std::unique_ptr<BudgetReporter> budget_reporter_;  // asked by the merger thread

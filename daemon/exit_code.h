@@ -28,10 +28,16 @@ inline absl::Status UsageError(const std::string& message) {
   return absl::InvalidArgumentError(message);
 }
 
+// A saved state that is not to be gone on without.
+inline absl::Status StateRefusedError(const std::string& message) {
+  return absl::DataLossError(message);
+}
+
 inline ExitCode ExitCodeFor(const absl::Status& status) {
   if (status.ok()) return ExitCode::kClean;
   if (absl::IsInvalidArgument(status)) return ExitCode::kUsage;
   if (absl::IsAlreadyExists(status)) return ExitCode::kInUse;
+  if (absl::IsDataLoss(status)) return ExitCode::kStateRefused;
   return ExitCode::kRuntimeFailure;
 }
 

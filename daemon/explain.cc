@@ -366,6 +366,9 @@ Advice AdviceFor(DropReason reason) {
       return {
           "no catalog declares this metric, and one that is in force refuses what is undeclared",
           "declare it in the catalog, or correct its name"};
+    case DropReason::kCrash:
+      return {"it was being taken in when tallyd ended without notice",
+              "nothing; the log of that time may say why it ended"};
     case DropReason::kCount:
       break;
   }

@@ -33,6 +33,8 @@ const char* GroupTitle(Group group) {
       return "Being a Pushgateway";
     case Group::kAggregation:
       return "Aggregation";
+    case Group::kState:
+      return "State over restarts";
     case Group::kGeneral:
       return "General";
     case Group::kForeign:
@@ -198,6 +200,20 @@ std::vector<FlagSpec> MakeFlags() {
        "Default 67108864"},
       {"series.ttl", Kind::kText, Group::kAggregation, "DURATION",
        "forget a series to which nothing came for this time; 0: never. Default 0"},
+
+      {"state.directory", Kind::kPath, Group::kState, "PATH",
+       "directory for the state, with which counters, histograms, gauges and sets go on after a "
+       "restart; empty: nothing is kept. Default: the directory that systemd gives "
+       "(STATE_DIRECTORY), else none"},
+      {"state.interval", Kind::kText, Group::kState, "DURATION",
+       "how often the state is saved while tallyd runs, beside once at its end. Default 10s"},
+      {"state.memory-directory", Kind::kPath, Group::kState, "PATH",
+       "directory in memory (tmpfs) where the shards' memories outlive a crash, if no service "
+       "manager keeps them; empty: a crash costs what was counted since the state was last saved. "
+       "Default: the directory that systemd gives (RUNTIME_DIRECTORY), else none"},
+      {"state.strict", Kind::kBool, Group::kState, "",
+       "do not start, with exit code 4, if a saved state cannot be read, rather than set it aside "
+       "and begin anew. Default off"},
 
       {"config.file", Kind::kPath, Group::kGeneral, "FILE",
        "YAML file with any of these flags: the names split at the dots (statsd: {listen-udp: "

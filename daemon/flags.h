@@ -32,6 +32,7 @@ enum class FlagGroup {
   kWeb,
   kPushed,
   kAggregation,
+  kState,
   kGeneral,
   kForeign
 };

@@ -281,12 +281,26 @@ void ReadAggregation(FlagReader* flags, Options* options) {
   flags->Duration("series.ttl", absl::ZeroDuration(), &options->series_ttl);
 }
 
-// Where systemd says that files of ours belong, of several places the first.
-std::string DefaultAdminSocket() {
-  const char* const directories = std::getenv("RUNTIME_DIRECTORY");
-  if (directories == nullptr || *directories == 0) return "";
+// Where systemd says that files of ours belong, of several places the first; else empty.
+std::string DirectoryFrom(const char* variable) {
+  const char* const directories = std::getenv(variable);
+  if (directories == nullptr) return "";
   const std::string_view text(directories);
-  return std::string(text.substr(0, text.find(':'))).append("/admin.sock");
+  return std::string(text.substr(0, text.find(':')));
+}
+
+std::string DefaultAdminSocket() {
+  std::string directory = DirectoryFrom("RUNTIME_DIRECTORY");
+  return directory.empty() ? directory : directory.append("/admin.sock");
+}
+
+void ReadState(FlagReader* flags, Options* options) {
+  options->state_directory = DirectoryFrom("STATE_DIRECTORY");
+  flags->Text("state.directory", &options->state_directory);
+  flags->Duration("state.interval", absl::Milliseconds(100), &options->state_interval);
+  flags->Bool("state.strict", &options->state_strict);
+  options->state_memory_directory = DirectoryFrom("RUNTIME_DIRECTORY");
+  flags->Text("state.memory-directory", &options->state_memory_directory);
 }
 
 void ReadGeneral(FlagReader* flags, Options* options) {
@@ -370,6 +384,7 @@ absl::StatusOr<Options> OptionsFrom(const FlagValues& values) {
   ReadPushed(&flags, &options);
   ReadAggregation(&flags, &options);
   ReadPush(values, &flags, &options);
+  ReadState(&flags, &options);
   ReadGeneral(&flags, &options);
   CheckListenerCount(&flags, options);
   const absl::Status status = flags.status();

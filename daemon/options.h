@@ -94,6 +94,11 @@ struct Options {
   uint64_t expired_bytes = uint64_t{64} << 20;
   absl::Duration evict_after = absl::Hours(1);
 
+  std::string state_directory;  // path; empty: nothing is kept over restarts
+  absl::Duration state_interval = absl::Seconds(10);
+  bool state_strict = false;
+  std::string state_memory_directory;  // path; empty: the shards' memories end with the process
+
   std::string config_file;   // path; empty: none
   std::string admin_socket;  // path; empty: none
   LogLevel log_level = LogLevel::kInfo;

@@ -1,10 +1,7 @@
 #include "daemon/shard_set.h"
 
 #include <sched.h>
-#include <sys/random.h>
 
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,13 +9,6 @@
 
 namespace tallyd {
 namespace {
-
-// Unknown to senders, so that they cannot choose keys that collide.
-absl::StatusOr<uint64_t> RandomSeed() {
-  uint64_t seed = 0;
-  if (::getrandom(&seed, sizeof(seed), 0) == sizeof(seed)) return seed;
-  return absl::InternalError(absl::StrCat("getrandom: ", std::strerror(errno)));
-}
 
 // The `index`-th CPU that we may use, counted around.
 int UsableCpu(int index) {
@@ -36,24 +26,29 @@ int UsableCpu(int index) {
 
 absl::StatusOr<std::unique_ptr<ShardSet>> ShardSet::Create(const Options& options,
                                                            Rules::Options rules, int shards,
+                                                           Memories memories,
                                                            ConnectionCounts* counts) {
-  const absl::StatusOr<uint64_t> seed = RandomSeed();
-  if (!seed.ok()) return seed.status();
   std::unique_ptr<ShardSet> set(new ShardSet());
   auto book = RuleBook::Create(std::move(rules));
   if (!book.ok()) return book.status();
   set->book_ = *std::move(book);
   // A histogram claims four names, and there are never more families than series.
-  set->families_ = std::make_unique<FamilyTypes>(size_t{4} * options.series_limit, *seed);
-  set->budget_ = std::make_unique<SeriesBudget>(options.SeriesLimits(), *seed);
+  set->families_ =
+      std::make_unique<FamilyTypes>(size_t{4} * options.series_limit, memories.hash_seed);
+  set->budget_ = std::make_unique<SeriesBudget>(options.SeriesLimits(), memories.hash_seed);
 
+  memories.session.shards = static_cast<uint32_t>(shards);
   for (int i = 0; i < shards; ++i) {
+    const auto index = static_cast<size_t>(i);
     ShardOptions shard_options;
     shard_options.index = i;
-    shard_options.hash_seed = *seed;
+    shard_options.hash_seed = memories.hash_seed;
     shard_options.max_keys = options.KeyLimit();
     shard_options.max_line_bytes = static_cast<uint32_t>(options.max_line_bytes);
     shard_options.tags = options.tags;
+    shard_options.session = memories.session;
+    shard_options.session.shard = static_cast<uint32_t>(i);
+    if (index < memories.files.size()) shard_options.memory_fd = memories.files[index].release();
     auto shard =
         Shard::Create(shard_options, set->book_.get(), set->families_.get(), set->budget_.get());
     if (!shard.ok()) return shard.status();
@@ -114,6 +109,12 @@ std::vector<ReleasedConnection> ShardSet::TakeReleased() {
     thread->released().clear();
   }
   return all;
+}
+
+std::vector<Shard*> ShardSet::shards() {
+  std::vector<Shard*> shards;
+  for (const auto& shard : shards_) shards.push_back(shard.get());
+  return shards;
 }
 
 std::vector<ShardMemory*> ShardSet::memories() {

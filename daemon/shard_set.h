@@ -18,6 +18,7 @@
 #include "daemon/listener_set.h"
 #include "daemon/options.h"
 #include "daemon/shard_thread.h"
+#include "daemon/unique_fd.h"
 
 namespace tallyd {
 
@@ -25,8 +26,15 @@ namespace tallyd {
 // meanwhile.
 class ShardSet {
  public:
+  // What the shards' memories are to be like.
+  struct Memories {
+    uint64_t hash_seed = 0;      // unknown to senders, so that they cannot choose keys that collide
+    MemorySession session = {};  // the shard's number apart
+    std::vector<UniqueFd> files = {};  // empty ones, one for each shard; or none
+  };
   static absl::StatusOr<std::unique_ptr<ShardSet>> Create(const Options& options,
                                                           Rules::Options rules, int shards,
+                                                          Memories memories,
                                                           ConnectionCounts* counts);
   ShardSet(const ShardSet&) = delete;
   ShardSet& operator=(const ShardSet&) = delete;
@@ -48,6 +56,7 @@ class ShardSet {
   FamilyTypes* families() { return families_.get(); }
   SeriesBudget* budget() { return budget_.get(); }
   const ListenerSet::Threads& threads() const { return threads_; }
+  std::vector<Shard*> shards();
   std::vector<ShardMemory*> memories();
   std::vector<const Ledger*> ledgers() const;
   std::vector<SenderTable*> senders();

@@ -180,6 +180,48 @@ HistogramValue CellReader::Histogram(SeriesId series, bool with_native) {
   return value;
 }
 
+const CountedValue* CellReader::BaseOf(SeriesId series) const {
+  const auto base = bases_.find(series);
+  return base == bases_.end() ? nullptr : &base->second;
+}
+
+CountedValue CellReader::CountedBy(SeriesId series) {
+  CountedValue value;
+  const Family& family = table_->family_of(series);
+  if (family.kind == SeriesKind::kCounter) {
+    table_->ForEachCell(series,
+                        [&](CellRef cell) { Add(CounterCell(WordsOf(cell)), &value.counter); });
+    return value;
+  }
+  const HistogramLayout& layout = LayoutOf(series);
+  buckets_.assign(layout.bounds.size() + 1, 0);
+  value.buckets.assign(buckets_.size(), 0);
+  table_->ForEachCell(series, [&](CellRef cell) {
+    ReadCell(cell, layout, true);
+    for (size_t i = 0; i < value.buckets.size(); ++i) {
+      value.buckets[i] = HistogramCell::AddCounts(value.buckets[i], cell_buckets_[i]);
+    }
+    value.sum += cell_sum_;
+    if (cell_window_is_whole_) value.window.Add(cell_window_);
+  });
+  return value;
+}
+
+double CellReader::CarryOf(SeriesId series) const {
+  double carry = 0;
+  table_->ForEachCell(series, [&](CellRef cell) {
+    carry += HistogramCell(WordsOf(cell), LayoutOf(series)).carry();
+  });
+  return carry;
+}
+
+SetUnion CellReader::MembersOf(SeriesId series, int64_t now_ns) const {
+  SetUnion members;
+  table_->ForEachCell(series,
+                      [&](CellRef cell) { SetCell(WordsOf(cell)).AddTo(now_ns, &members); });
+  return members;
+}
+
 bool CellReader::ReadWindows(SeriesId series, ExponentialCounts* counts) const {
   bool whole = true;
   const auto base = bases_.find(series);

@@ -16,6 +16,7 @@
 #include "core/merge/shard_reader.h"
 #include "core/merge/summary_windows.h"
 #include "core/rules/rule_book.h"
+#include "core/shard/set_cell.h"
 
 namespace tallyd {
 
@@ -58,6 +59,13 @@ class CellReader {
   // could not be read: then there is none, rather than one that went down.
   HistogramValue Histogram(SeriesId series, bool with_native);
   SummaryValue Summary(SeriesId series);
+
+  // For the saved state: what cells that are gone had counted, null if there were none; what the
+  // cells hold; the weight that they have not counted yet; the members of the present window.
+  const CountedValue* BaseOf(SeriesId series) const;
+  CountedValue CountedBy(SeriesId series);
+  double CarryOf(SeriesId series) const;
+  SetUnion MembersOf(SeriesId series, int64_t now_ns) const;
 
   // A new summary's window begins.
   void BeginSummary(SeriesId series, int64_t now_ns) {

@@ -1,8 +1,28 @@
 #include "core/merge/expired_values.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "core/shard/cells.h"
+
 namespace tallyd {
+
+void CountedValue::Add(const CountedValue& other) {
+  // As within a cell, past 2^63 the integer part stays and the rest takes over.
+  if (other.counter.whole > CounterCell::kMaxWhole - counter.whole) {
+    counter.rest += static_cast<double>(other.counter.whole);
+  } else {
+    counter.whole += other.counter.whole;
+  }
+  counter.rest += other.counter.rest;
+  sum += other.sum;
+  buckets.resize(std::max(buckets.size(), other.buckets.size()));
+  for (size_t i = 0; i < other.buckets.size(); ++i) {
+    buckets[i] = HistogramCell::AddCounts(buckets[i], other.buckets[i]);
+  }
+  window.Add(other.window);
+  if (created_s == 0) created_s = other.created_s;
+}
 
 uint64_t ExpiredValues::BytesOf(const CountedValue& value) {
   constexpr uint64_t kHeapBlock = 16;

@@ -24,6 +24,9 @@ struct CountedValue {
   std::vector<uint64_t> buckets;
   ExponentialCounts window;
   uint32_t created_s = 0;  // SeriesRecord::created_s
+
+  // What other cells of the same series had counted.
+  void Add(const CountedValue& other);
 };
 
 // Invariant: what is kept takes about as many bytes as it may at most; past that the values that
@@ -42,6 +45,26 @@ class ExpiredValues {
   void Keep(uint64_t hash, Shape shape, CountedValue value);
   // Moves the value out; false if there is none of this shape.
   bool Take(uint64_t hash, Shape shape, CountedValue* value);
+
+  // Calls `visit(uint64_t hash, Shape, const CountedValue&)` for each, those that expired first
+  // first.
+  template <class Visit>
+  void ForEach(Visit&& visit) const {
+    for (const Record& record : order_) {
+      if (const auto counter = counters_.find(record.hash);
+          counter != counters_.end() && counter->second.number == record.number) {
+        CountedValue value;
+        value.counter = counter->second.value;
+        value.created_s = counter->second.created_s;
+        visit(record.hash, Shape{}, value);
+        continue;
+      }
+      if (const auto observer = observers_.find(record.hash);
+          observer != observers_.end() && observer->second.number == record.number) {
+        visit(record.hash, observer->second.shape, *observer->second.value);
+      }
+    }
+  }
 
   uint64_t bytes() const { return bytes_; }
   size_t size() const { return counters_.size() + observers_.size(); }

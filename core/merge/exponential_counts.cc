@@ -15,6 +15,19 @@ int32_t Lowered(int32_t bucket, int halvings) {
 
 }  // namespace
 
+ExponentialCounts ExponentialCounts::Of(int schema, int32_t lowest, uint64_t zero,
+                                        uint64_t negative, uint64_t infinite,
+                                        std::vector<uint64_t> buckets) {
+  ExponentialCounts counts;
+  counts.schema_ = schema;
+  counts.lowest_ = lowest;
+  counts.zero_ = zero;
+  counts.negative_ = negative;
+  counts.infinite_ = infinite;
+  counts.buckets_ = std::move(buckets);
+  return counts;
+}
+
 void ExponentialCounts::Add(const HistogramCell::WindowCounts& window) {
   zero_ = HistogramCell::AddCounts(zero_, window.zero);
   negative_ = HistogramCell::AddCounts(negative_, window.negative);

@@ -20,6 +20,10 @@ class ExponentialCounts {
   // Buckets kept; past it the resolution halves, as in a cell.
   static constexpr int32_t kMaxBuckets = 1024;
 
+  // Of numbers that another one told: `buckets` from `lowest` on, at most kMaxBuckets.
+  static ExponentialCounts Of(int schema, int32_t lowest, uint64_t zero, uint64_t negative,
+                              uint64_t infinite, std::vector<uint64_t> buckets);
+
   void Add(const HistogramCell::WindowCounts& window);
   void Add(const ExponentialCounts& other);
   // Takes away what was there at an earlier time: no count of `earlier` is more than ours.

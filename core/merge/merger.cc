@@ -1,6 +1,8 @@
 #include "core/merge/merger.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -11,6 +13,7 @@
 #include "core/merge/page_directory.h"
 #include "core/merge/series_table.h"
 #include "core/merge/shard_reader.h"
+#include "core/merge/state_saver.h"
 #include "core/rules/overflow.h"
 #include "core/shard/set_cell.h"
 
@@ -75,6 +78,7 @@ class Merger::Impl {
     for (const SeriesId series : cells_.TurnSummaries(now_ns)) Change(series);
     merged_at_ns_ = now_ns;
     last_unix_s_ = unix_s;
+    if (restored_ != nullptr) ForgetRestored();
     EvictUnderPressure();
     return stats_;
   }
@@ -103,6 +107,37 @@ class Merger::Impl {
     cells_.Observe(id, value);
     Change(id);
     return true;
+  }
+
+  void Restore(uint64_t hash, SeriesKind kind, uint16_t layout, const CountedValue& value) {
+    if (restored_ == nullptr) restored_ = std::make_unique<ExpiredValues>(UINT64_MAX);
+    const ExpiredValues::Shape shape = {.kind = kind, .layout = layout};
+    CountedValue all;
+    restored_->Take(hash, shape, &all);
+    all.Add(value);
+    restored_->Keep(hash, shape, std::move(all));
+  }
+
+  std::string SaveState(SavedHead head) {
+    // Those that are still to be seen in their slots, and would be counted twice.
+    std::erase_if(folded_cells_, [&](const SavedTenancy& tenancy) {
+      const SlotTenancy now = shards_[tenancy.shard].memory().states()[tenancy.slot].Acquire();
+      return now != SlotTenancy::Make(tenancy.generation, SlotLife::kRetired);
+    });
+    head.folded = folded_cells_;
+    std::vector<uint64_t>& epochs = saved_epochs_[head.sequence];
+    for (const ShardReader& shard : shards_) epochs.push_back(shard.merged());
+    StateSaver saver(&table_, &pages_, &cells_, &shards_, book_);
+    return saver.Save(std::move(head), expired_, merged_at_ns_);
+  }
+
+  void Release(uint64_t sequence) {
+    const auto saved = saved_epochs_.find(sequence);
+    if (saved == saved_epochs_.end()) return;
+    for (size_t i = 0; i < shards_.size(); ++i) {
+      shards_[i].memory().header().released_epoch.Publish(saved->second[i]);
+    }
+    saved_epochs_.erase(saved_epochs_.begin(), std::next(saved));
   }
 
   int AddVariant(const PageEncoder* encoder) {
@@ -211,6 +246,7 @@ class Merger::Impl {
  private:
   void Visit(CellRef cell, SlotVisit what, ShardReader::SlotView* view) {
     ++stats_.slots_visited;
+    if (what.fold) NoteFolded(cell);
     // A cell that was superseded is looked at again: its time may have come back.
     const bool adopt = what.adopt || (what.read && view->series == kNoId);
     if (adopt) Adopt(cell, view);
@@ -225,6 +261,15 @@ class Merger::Impl {
       Change(series);
     }
     view->mark = mark;
+  }
+
+  // The cell will be part of a base, or of nothing: it is not to be counted again.
+  void NoteFolded(CellRef cell) {
+    ShardMemory& memory = shards_[cell.shard].memory();
+    if (memory.header().session.holds_retired == 0) return;
+    folded_cells_.push_back({.shard = cell.shard,
+                             .slot = cell.slot,
+                             .generation = memory.states()[cell.slot].Acquire().generation()});
   }
 
   void Change(SeriesId series) {
@@ -265,11 +310,26 @@ class Merger::Impl {
     if (spec_.kind == SeriesKind::kSet) sets_.insert(series);
     if (spec_.kind == SeriesKind::kSummary) cells_.BeginSummary(series, now_ns_);
     CountedValue value;
-    if (Counts(spec_.kind) && expired_.Take(HashOf(series), ShapeOf(series), &value)) {
+    if (Counts(spec_.kind) && TakeCounted(series, &value)) {
       table_.record(series).created_s = value.created_s;
       cells_.BeginWith(series, std::move(value));
     }
     return series;
+  }
+
+  // What a new series has counted before, here or in another process.
+  bool TakeCounted(SeriesId series, CountedValue* value) {
+    const uint64_t hash = HashOf(series);
+    if (restored_ != nullptr && restored_->Take(hash, ShapeOf(series), value)) return true;
+    return expired_.Take(hash, ShapeOf(series), value);
+  }
+
+  // What did not come back with the first pass may still, as if it had expired.
+  void ForgetRestored() {
+    restored_->ForEach([&](uint64_t hash, ExpiredValues::Shape shape, const CountedValue& value) {
+      expired_.Keep(hash, shape, value);
+    });
+    restored_.reset();
   }
 
   static bool Counts(SeriesKind kind) { return kind == SeriesKind::kCounter || IsObserver(kind); }
@@ -593,6 +653,9 @@ class Merger::Impl {
   PageDirectory pages_;
   CellReader cells_;
   ExpiredValues expired_;
+  std::unique_ptr<ExpiredValues> restored_;  // until the first pass has taken what is there
+  std::vector<SavedTenancy> folded_cells_;   // where retired slots are held
+  std::map<uint64_t, std::vector<uint64_t>> saved_epochs_;  // of shards, by the saving's sequence
   Eviction eviction_;
   absl::flat_hash_set<SeriesId> declared_;
   absl::flat_hash_map<std::string, std::vector<std::string>> folded_;  // families, and their labels
@@ -615,6 +678,11 @@ Merger::Merger(std::vector<ShardMemory*> shards, RuleBook* book, FamilyTypes* fa
 Merger::~Merger() = default;
 
 MergeStats Merger::Merge(int64_t now_ns, int64_t unix_s) { return impl_->Merge(now_ns, unix_s); }
+void Merger::Restore(uint64_t hash, SeriesKind kind, uint16_t layout, const CountedValue& value) {
+  impl_->Restore(hash, kind, layout, value);
+}
+std::string Merger::SaveState(SavedHead head) { return impl_->SaveState(std::move(head)); }
+void Merger::Release(uint64_t sequence) { impl_->Release(sequence); }
 int Merger::AddVariant(const PageEncoder* encoder) { return impl_->AddVariant(encoder); }
 std::shared_ptr<const Snapshot> Merger::Render(int variant) { return impl_->Render(variant); }
 std::shared_ptr<const Snapshot> Merger::RenderOnce(const PageEncoder& encoder) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/merge/page_encoder.h"
+#include "core/merge/saved_state.h"
 #include "core/merge/series_table.h"
 #include "core/merge/snapshot.h"
 #include "core/rules/rule_book.h"
@@ -77,6 +78,19 @@ class Merger {
 
   // Merger thread. The value of a declared gauge that nobody sends. False if it is not declared.
   bool Observe(const SeriesSpec& series, double value);
+
+  // Before the first Merge, any thread. What a series had counted in another process, by
+  // SeriesBudget::HashOf of its identity; of what is told several times, the sum. Whether or not it
+  // comes back, nobody sees it go backwards.
+  void Restore(uint64_t hash, SeriesKind kind, uint16_t layout, const CountedValue& value);
+
+  // Merger thread. All that the last Merge shows, and what has expired, for another process to
+  // begin with. `head` without its layouts and tenancies.
+  std::string SaveState(SavedHead head);
+
+  // Merger thread. The state that SaveState gave when `sequence` was told is kept safe: slots whose
+  // tenants it has may have others (MemorySession::holds_retired).
+  void Release(uint64_t sequence);
 
   // Merger thread. Registers a format; pages rendered for it are kept, as long as nothing in them
   // changes, from one Render to the next. The encoder outlives the merger. At most kMaxVariants.

@@ -54,6 +54,8 @@ class ShardReader {
     return visited;
   }
 
+  // The epoch up to which the last pass has read.
+  uint64_t merged() const { return merged_; }
   ShardMemory& memory() const { return *memory_; }
   SlotView& view(uint32_t slot) { return views_[slot]; }
 

@@ -32,6 +32,12 @@ struct HistogramLayout {
 
   bool is_summary() const { return age_buckets != 0; }
   friend bool operator==(const HistogramLayout&, const HistogramLayout&) = default;
+  // Whether what one has kept is of the other's form, whatever the texts.
+  bool KeepsTheSameAs(const HistogramLayout& other) const {
+    return bounds == other.bounds && schema == other.schema &&
+           window_buckets == other.window_buckets && quantiles == other.quantiles &&
+           max_age_ms == other.max_age_ms && age_buckets == other.age_buckets;
+  }
 
   static HistogramLayout FromBounds(std::vector<double> bounds);
   // The finest schema whose factor is not above the one asked for.

@@ -37,6 +37,18 @@ class LayoutTable {
     return static_cast<uint16_t>(size_++);
   }
 
+  // Control thread. The number of the first layout for which `fits(const HistogramLayout&)` holds;
+  // false if there is none.
+  template <class Fits>
+  bool FindIf(Fits&& fits, uint16_t* number) const {
+    for (size_t i = 0; i < size_; ++i) {
+      if (!fits(*layouts_[i])) continue;
+      *number = static_cast<uint16_t>(i);
+      return true;
+    }
+    return false;
+  }
+
   // Any thread.
   const HistogramLayout& operator[](uint16_t number) const { return *layouts_[number]; }
 

@@ -45,6 +45,11 @@ class RuleBook {
     return *rules_[generation].load(std::memory_order_relaxed);
   }
   const HistogramLayout& layout(uint16_t number) const { return layouts_[number]; }
+  // Control thread. LayoutTable::FindIf.
+  template <class Fits>
+  bool FindLayoutIf(Fits&& fits, uint16_t* number) const {
+    return layouts_.FindIf(fits, number);
+  }
 
   // Any thread that holds the generation already, or the control thread.
   void Hold(uint16_t generation) { holders_[generation].fetch_add(1, std::memory_order_relaxed); }

@@ -189,6 +189,10 @@ class HistogramCell {
   // Merger thread. The classic buckets, bounds + 1 of them, added to `buckets`.
   void AddBuckets(std::span<uint64_t> buckets) const;
   double sum() const { return LoadDouble(words_[1]); }
+  // Any thread for which nobody writes it now. The weight not counted yet.
+  double carry() const { return LoadDouble(words_[2]); }
+  // Owner thread.
+  void set_carry(double carry) { StoreDouble(words_[2], carry); }
   uint64_t touch() const { return LoadWord(words_[0]); }
 
   // Merger thread. The window as it was at one moment between two rewrites. False if the owner was

@@ -290,8 +290,8 @@ class TotalOfRuns {
 
 enum class SlotLife : uint32_t { kFree = 0, kLive = 1, kRetired = 2 };
 
-// Generation and life of a slot in one word. A slot is free (zero) until first used; each use is a
-// generation of its own, so that a reader can tell the next tenant from the last.
+// Generation and life of a slot in one word. A slot is free until first used, and between two uses;
+// each use is a generation of its own, so that a reader can tell the next tenant from the last.
 struct SlotTenancy {
   uint32_t word = 0;
 
@@ -313,6 +313,10 @@ class SlotState {
   // Owner thread. No cell of this generation is written after this.
   void PublishRetired(uint32_t generation) {
     word_.Store(SlotTenancy::Make(generation, SlotLife::kRetired).word, Orders::kRetireStore);
+  }
+  // Owner thread. The tenancy is over and counted elsewhere: what is in the slot means nothing.
+  void PublishFree(uint32_t generation) {
+    word_.Store(SlotTenancy::Make(generation, SlotLife::kFree).word, Orders::kStateStore);
   }
   // Owner thread. Its own last store.
   SlotTenancy Own() const { return {word_.Load(std::memory_order_relaxed)}; }

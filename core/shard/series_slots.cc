@@ -134,6 +134,41 @@ KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, const FirstSampl
   return AddSlot(key, hash, first.sender);
 }
 
+bool SeriesSlots::Restore(const KeptSeries& kept, uint32_t* slot) {
+  if (kept.key.is_literal) return RestoreLiteral(kept, slot);
+  SeriesSpec spec;
+  if (!rules_->Resolve(kept.key, &spec).accepted) return false;
+  if (spec.kind != kept.kind || spec.name != kept.name || spec.labels != kept.labels) return false;
+  if (FindSlot(spec, slot)) return IsSame(*slot, spec);
+  const uint32_t hash = HashKey(kept.key.type, kept.key.name.data(), kept.key.name.size(),
+                                kept.key.tags.data(), kept.key.tags.size(), hash_seed_);
+  AddKey(kept.key, hash, {.amount = 0});
+  if (!FindSlot(spec, slot)) return false;
+  const CellClass cell_class = memory_->chunks()[*slot / ShardMemory::kSlotsPerChunk].cell_class;
+  if (!IsObserver(kept.kind) || cell_class.layout() == kept.layout) return true;
+  // With other buckets it begins anew, and not before its first sample.
+  Retire(*slot);
+  return false;
+}
+
+// An overflow series, for which a family must be there, unless it is one that holds all families.
+bool SeriesSlots::RestoreLiteral(const KeptSeries& kept, uint32_t* slot) {
+  SeriesSpec spec;
+  spec.kind = kept.kind;
+  spec.name = kept.name;
+  spec.labels = kept.labels;
+  spec.layout = kept.layout;
+  FamilyTypes::Notes* notes = nullptr;
+  if (!IsOverflowFamily(kept.name)) {
+    SeriesKind kind{};
+    notes = families_->NotesOf(kept.name);
+    if (notes == nullptr || !families_->Lookup(kept.name, &kind) || kind != kept.kind) return false;
+  } else if (IsObserver(kept.kind) && kept.layout != rules_->overflow_layout()) {
+    return false;
+  }
+  return OverflowSlot(spec, kept.key.type, notes, SeriesBudget::Purpose::kLastResort, slot);
+}
+
 KeyEntry SeriesSlots::AddKeyOfSlot(const KeyView& key, uint32_t hash, uint32_t slot) {
   const bool is_primary = IsPrimaryKey(slot, key, hash);
   Renew(slot, spec_, is_primary);
@@ -525,6 +560,9 @@ bool SeriesSlots::AddChunk(CellClass cell_class, Pool* pool) {
   head.cells = static_cast<uint32_t>(next_cell_word_);
   head.cell_words = static_cast<uint16_t>(words);
   head.cell_class = cell_class;
+  if (IsObserver(static_cast<SeriesKind>(cell_class.kind()))) {
+    memory_->layouts()[cell_class.layout()] = HashLayout(LayoutOf(cell_class));
+  }
   count.Publish(chunk + 1);
   next_cell_word_ += chunk_words;
   pool->next = chunk * ShardMemory::kSlotsPerChunk;
@@ -627,9 +665,17 @@ void SeriesSlots::Retire(uint32_t slot) {
 }
 
 void SeriesSlots::Reclaim() {
+  if (retired_.empty()) return;
+  ShardHeader& header = memory_->header();
+  const uint64_t released =
+      header.session.holds_retired != 0 ? header.released_epoch.Acquire() : merged_epoch_seen_;
   for (size_t i = 0; i < kReclaimStep && !retired_.empty(); ++i) {
     const Retired& oldest = retired_.front();
-    if (oldest.batch > merged_epoch_seen_) return;
+    if (oldest.batch > released) return;
+    // Before anything of it is overwritten: whoever finds the memory after a crash shall not take
+    // the remains for a tenant.
+    SlotStateWord& state = memory_->states()[oldest.slot];
+    state.PublishFree(state.Own().generation());
     SlotIdentity& identity = memory_->identities()[oldest.slot];
     ReleaseBudget(oldest.slot);
     FreeKey(PrimaryKey(identity));

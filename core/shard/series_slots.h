@@ -79,6 +79,10 @@ class SeriesSlots {
   // The entry of a key that the table does not know, by value: kRefuse or kPass if it has no slot.
   KeyEntry AddKey(const KeyView& key, uint32_t hash, const FirstSample& first);
 
+  // The slot of a series that another process had: made, or found if another key has made it. False
+  // if it would be another series, or none.
+  bool Restore(const KeptSeries& kept, uint32_t* slot);
+
   // Why a counter does not take an amount that is not at least zero. (Inf at rate Inf is none.)
   static DropReason ReasonAgainst(double amount) {
     return std::isnan(amount) ? DropReason::kBadValue : DropReason::kNegativeCounter;
@@ -167,6 +171,7 @@ class SeriesSlots {
   KeyEntry Enter(const StoredKey& stored, const SeriesSpec& spec, Action action, uint32_t target);
   KeyEntry AddKeyOfSlot(const KeyView& key, uint32_t hash, uint32_t slot);
 
+  bool RestoreLiteral(const KeptSeries& kept, uint32_t* slot);
   KeyEntry Fold(const KeyView& key, uint32_t hash, uint16_t sender);
   bool FoldInFamily(SampleType type, FamilyTypes::Notes* notes, uint32_t* slot);
   bool FoldOutside(SampleType type, uint32_t* slot);

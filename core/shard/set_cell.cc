@@ -28,20 +28,35 @@ SetCell::Header SetCell::Unpack(uint64_t word) {
 
 uint64_t SetCell::touch() const { return LoadWord(words_[0]); }
 
-void SetCell::Add(uint64_t hash, int64_t now_ns) {
+void SetCell::BeginWindow(int64_t now_ns, Header* now) {
   StoreWord(words_[0], static_cast<uint64_t>(now_ns));
-  Header now = Unpack(header().Own());
-  if (now.window != WindowAt(now_ns)) {
-    now = {.window = WindowAt(now_ns), .mode = Mode::kExact};
-    header().Rewrite(Pack(now), [this] {
-      for (uint32_t i = 0; i < kDataWords; ++i) StoreWord(data()[i], 0);
-      StoreWord(words_[2], 0);
-    });
-  }
+  *now = Unpack(header().Own());
+  if (now->window == WindowAt(now_ns)) return;
+  *now = {.window = WindowAt(now_ns), .mode = Mode::kExact};
+  header().Rewrite(Pack(*now), [this] {
+    for (uint32_t i = 0; i < kDataWords; ++i) StoreWord(data()[i], 0);
+    StoreWord(words_[2], 0);
+  });
+}
+
+void SetCell::Add(uint64_t hash, int64_t now_ns) {
+  Header now;
+  BeginWindow(now_ns, &now);
   if (now.mode == Mode::kExact) {
     AddExact(hash, now);
   } else {
     AddToSketch(hash);
+  }
+}
+
+void SetCell::AddAll(std::span<const uint8_t> registers, std::span<const uint64_t> member_hashes,
+                     int64_t now_ns) {
+  Header now;
+  BeginWindow(now_ns, &now);
+  if (!registers.empty() && now.mode == Mode::kExact) BecomeSketch(now);
+  for (uint32_t i = 0; i < registers.size(); ++i) RaiseRegister(i, registers[i]);
+  for (const uint64_t hash : member_hashes) {
+    if (hash != 0) Add(hash, now_ns);
   }
 }
 
@@ -56,6 +71,11 @@ void SetCell::AddExact(uint64_t hash, Header now) {
     StoreWord(words_[2], members + 1);
     return;
   }
+  BecomeSketch(now);
+  AddToSketch(hash);
+}
+
+void SetCell::BecomeSketch(Header now) {
   now.mode = Mode::kSketch;
   header().Rewrite(Pack(now), [this] {
     std::array<uint64_t, kDataWords> members_or_zero;
@@ -67,12 +87,13 @@ void SetCell::AddExact(uint64_t hash, Header now) {
       if (member != 0) AddToSketch(member);
     }
   });
-  AddToSketch(hash);
 }
 
 void SetCell::AddToSketch(uint64_t hash) {
-  const uint32_t index = SetUnion::RegisterOf(hash);
-  const uint64_t rank = SetUnion::RankOf(hash);
+  RaiseRegister(SetUnion::RegisterOf(hash), SetUnion::RankOf(hash));
+}
+
+void SetCell::RaiseRegister(uint32_t index, uint64_t rank) {
   CellWord& word = data()[index / 8];
   const int shift = static_cast<int>(index % 8 * 8);
   const uint64_t registers = LoadWord(word);

@@ -15,6 +15,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -39,6 +40,9 @@ class SetCell {
 
   // Owner thread.
   void Add(uint64_t member_hash, int64_t now_ns);
+  // Owner thread. Adds the members that a sketch, if there is one, and hashes stand for.
+  void AddAll(std::span<const uint8_t> registers, std::span<const uint64_t> member_hashes,
+              int64_t now_ns);
 
   // Merger thread. Adds the members of the window that `now_ns` is in to `all`. False if the owner
   // was rewriting the cell each time we looked.
@@ -59,6 +63,9 @@ class SetCell {
   CellWord* data() const { return words_ + 8; }
   void AddExact(uint64_t hash, Header now);
   void AddToSketch(uint64_t hash);
+  void RaiseRegister(uint32_t index, uint64_t rank);
+  void BeginWindow(int64_t now_ns, Header* now);
+  void BecomeSketch(Header now);
 
   CellWord* words_;
 };
@@ -68,6 +75,10 @@ class SetUnion {
  public:
   void AddHash(uint64_t hash);
   void AddRegister(uint32_t index, uint8_t rank);
+  // What was added, hashes as they came; registers only if a sketch was among the parts.
+  const std::vector<uint64_t>& hashes() const { return hashes_; }
+  bool is_sketch() const { return sketch_; }
+  std::span<const uint8_t> registers() const { return registers_; }
   // The number of distinct members: exact unless a sketch was among the parts.
   double Estimate();
 

@@ -7,7 +7,9 @@
 #include <utility>
 
 #include "core/shard/batch_pipeline.h"
+#include "core/shard/cells.h"
 #include "core/shard/series_slots.h"
+#include "core/shard/set_cell.h"
 #include "core/wire/line.h"
 #include "core/wire/line_fast.h"
 
@@ -61,6 +63,7 @@ class Shard::Impl : public SampleSink {
        std::unique_ptr<ShardMemory> memory)
       : index_(options.index),
         memory_(std::move(memory)),
+        ledger_(memory_->ledger()),
         senders_(std::make_unique<SenderCounts[]>(Source::kMaxSenders)),
         slots_(options, book, families, budget, memory_.get(), senders_.get()),
         pipeline_(options.hash_seed, &slots_, memory_.get(), senders_.get()),
@@ -119,6 +122,33 @@ class Shard::Impl : public SampleSink {
     pipeline_.CountDrop(reason, source.sender);
   }
 
+  bool Restore(const KeptSeries& kept) {
+    uint32_t slot = 0;
+    if (!slots_.Restore(kept, &slot)) return false;
+    CellWord* const cell = memory_->CellOf(slot);
+    const ChunkHead& chunk = memory_->chunks()[slot / ShardMemory::kSlotsPerChunk];
+    switch (kept.kind) {
+      case SeriesKind::kGauge:
+        GaugeCell(cell).Set(kept.gauge, now_ns_);
+        break;
+      case SeriesKind::kSet:
+        SetCell(cell).AddAll(kept.set_registers, kept.set_hashes, now_ns_);
+        return true;  // it has noted the time
+      case SeriesKind::kHistogram:
+      case SeriesKind::kSummary:
+        // It may be told several parts of one series.
+        AddCarry(HistogramCell(cell, slots_.LayoutOf(chunk.cell_class)), kept.carry);
+        StoreWord(cell[0], static_cast<uint64_t>(now_ns_));
+        return true;
+      case SeriesKind::kCounter:
+        break;
+    }
+    if (chunk.cell_class.expires()) {
+      StoreWord(cell[chunk.cell_words - 1], static_cast<uint64_t>(now_ns_));
+    }
+    return true;
+  }
+
   void EndBatch() {
     pipeline_.Flush();
     slots_.Expire(SeriesSlots::kExpireStep);
@@ -164,6 +194,7 @@ class Shard::Impl : public SampleSink {
     sender.datagrams.Add(1);
     sender.samples.Add(samples_);
   }
+  static void AddCarry(HistogramCell cell, double carry) { cell.set_carry(cell.carry() + carry); }
 
   // Takes in the line at `line`, which an LF ends; returns the start of the next.
   const char* ParseLine(const char* line) {
@@ -184,8 +215,8 @@ class Shard::Impl : public SampleSink {
   }
 
   const int index_;
-  Ledger ledger_;
-  std::unique_ptr<ShardMemory> memory_;
+  const std::unique_ptr<ShardMemory> memory_;
+  Ledger& ledger_;                                 // in memory_
   const std::unique_ptr<SenderCounts[]> senders_;  // by Source::sender
   SeriesSlots slots_;
   BatchPipeline pipeline_;
@@ -201,8 +232,9 @@ absl::StatusOr<std::unique_ptr<Shard>> Shard::Create(const ShardOptions& options
                                                      FamilyTypes* families, SeriesBudget* budget) {
   // Cells are bounded by the slots; this is room for every one of them to be a histogram.
   constexpr uint64_t kCellBytes = uint64_t{32} << 30;
-  auto memory = ShardMemory::Create(options.max_key_bytes, kCellBytes);
+  auto memory = ShardMemory::Create(options.max_key_bytes, kCellBytes, options.memory_fd);
   if (!memory.ok()) return memory.status();
+  (*memory)->header().session = options.session;
   return std::unique_ptr<Shard>(
       new Shard(std::make_unique<Impl>(options, book, families, budget, *std::move(memory))));
 }
@@ -222,6 +254,7 @@ void Shard::ApplyInSession(Source source, std::string_view session, const char* 
   impl_->ApplyInSession(source, session, std::string_view(datagram, size));
 }
 void Shard::Drop(Source source, DropReason reason) { impl_->Drop(source, reason); }
+bool Shard::Restore(const KeptSeries& kept) { return impl_->Restore(kept); }
 void Shard::EndBatch() { impl_->EndBatch(); }
 void Shard::Turn(int64_t now_ns) { impl_->Turn(now_ns); }
 void Shard::ForgetSender(uint16_t sender) { impl_->ForgetSender(sender); }

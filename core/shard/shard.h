@@ -9,10 +9,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "absl/status/statusor.h"
 #include "core/rules/rule_book.h"
+#include "core/rules/rules.h"
 #include "core/shard/family_types.h"
 #include "core/shard/ledger.h"
 #include "core/shard/series_budget.h"
@@ -32,6 +34,8 @@ struct ShardOptions {
   uint64_t max_key_bytes = uint64_t{1} << 30;  // key memory of this shard
   uint32_t max_line_bytes = 65'535;
   TagDialects tags = {};
+  MemorySession session = {};
+  int memory_fd = -1;  // an empty file for the memory, which is taken over; -1: one of its own
 };
 
 // One receive buffer's worth of context: which listener it came in by, how to read it, who sent it.
@@ -46,6 +50,20 @@ struct Source {
   // The number that whoever fills this in has given to the sender; below kMaxSenders. It is one of
   // this shard alone: the same number in another shard is somebody else.
   uint16_t sender = kUnknownSender;
+};
+
+// A series that another process had, and what its cell begins with. Counts are not here: they are
+// the merger's (Merger::Restore).
+struct KeptSeries {
+  KeyView key;
+  SeriesKind kind = SeriesKind::kCounter;
+  uint16_t layout = 0;  // of an observer
+  std::string_view name;
+  std::string_view labels;
+  double gauge = 0;
+  double carry = 0;                        // of an observer
+  std::span<const uint8_t> set_registers;  // of a set's present window
+  std::span<const uint64_t> set_hashes;
 };
 
 // Invariant: exactly one thread, the owner, calls the methods marked so; the merger reads memory()
@@ -78,6 +96,9 @@ class Shard {
   // Owner thread, within a batch. A sample that never reached the parser: one received, one
   // dropped.
   void Drop(Source source, DropReason reason);
+  // Owner thread, within a batch, before any sample came. Makes the slot of a series as its first
+  // sample would; false if by the present rules and limits the key is not this series.
+  bool Restore(const KeptSeries& kept);
   // Owner thread. Applies what is pending and publishes the batch.
   void EndBatch();
   // Owner thread, outside a batch; about once a second also when nothing arrives. Expires idle

@@ -5,6 +5,8 @@
 // places, and costs only the pages that are touched.
 //
 //   header        magic, version, geometry; epoch | merged epoch | allowance, a cache line each
+//   ledger        Ledger, and the names of its listeners
+//   layouts       of those numbers of layouts that cells have, what they stand for
 //   chunk heads   ChunkHead   [kMaxChunks]      a chunk is 64 slots of one cell class
 //   slot states   SlotStateWord [kMaxSlots]     apart from the identities: merging scans them
 //   evictions     words [kMaxSlots]             the merger's: which tenancy is to end
@@ -23,7 +25,9 @@
 #include <type_traits>
 
 #include "absl/status/statusor.h"
+#include "core/rules/histogram_layout.h"
 #include "core/shard/atomics.h"
+#include "core/shard/ledger.h"
 #include "core/shard/protocol.h"
 #include "core/wire/sample.h"
 
@@ -74,15 +78,31 @@ struct SlotIdentity {
 static_assert(sizeof(SlotIdentity) == 16);
 static_assert(std::is_trivially_copyable_v<SlotIdentity>);
 
+// Which process a memory is of. One that is started after a crash finds by it what belongs
+// together.
+struct MemorySession {
+  uint64_t session = 0;  // at random; 0: nobody will look for it
+  uint64_t parent = 0;   // of the saved state that the process began with; 0: with none
+  uint32_t shard = 0;
+  uint32_t shards = 1;
+  // Retired slots stay as they are until they are released, instead of until they are merged.
+  uint64_t holds_retired = 0;
+};
+
+// What of a layout cells and their values depend on, as one number.
+uint64_t HashLayout(const HistogramLayout& layout);
+
 struct ShardHeader {
   static constexpr uint64_t kMagic = 0x31646c6c6174;  // "talld1", little-endian
-  static constexpr uint32_t kVersion = 2;
+  static constexpr uint32_t kVersion = 3;
 
   uint64_t magic = kMagic;
   uint32_t version = kVersion;
   uint32_t max_slots = 0;
   uint64_t key_bytes = 0;
   uint64_t cell_bytes = 0;
+  uint64_t ledger_bytes = sizeof(Ledger);
+  MemorySession session;  // constant once threads run
 
   // Owner's line.
   alignas(64) BatchEpoch<StdAtomics> epoch;
@@ -92,6 +112,14 @@ struct ShardHeader {
   alignas(64) MergedEpoch<StdAtomics> merged_epoch;
   // How many evictions the merger has asked for so far. A hint, hence relaxed.
   StdAtomics::Word<uint64_t> evictions_asked;
+  // What was retired up to there is in a state that was saved. Used instead of the merged epoch
+  // where retired slots are held, under the same orders.
+  MergedEpoch<StdAtomics> released_epoch;
+};
+
+// Zero-terminated. Written before threads run.
+struct ListenerName {
+  char text[128] = {};
 };
 
 // Maps the memory and says where things are. Thread-safe in itself: it is constant after creation;
@@ -103,13 +131,23 @@ class ShardMemory {
   static constexpr uint32_t kMaxSlots = kMaxChunks * kSlotsPerChunk;
 
   // Reserves room for `key_bytes` of keys (at most 32 GiB) and `cell_bytes` of cells (likewise).
+  // In a memfd of its own; or in the empty file `fd`, which it takes over.
   static absl::StatusOr<std::unique_ptr<ShardMemory>> Create(uint64_t key_bytes,
-                                                             uint64_t cell_bytes);
+                                                             uint64_t cell_bytes, int fd = -1);
+  // Maps what another process has left, for reading alone; takes `fd` over. Unimplemented if it is
+  // of another version; DataLoss if it is none. Only the header is checked: nothing else in it is
+  // to be trusted.
+  static absl::StatusOr<std::unique_ptr<ShardMemory>> Open(int fd);
   ~ShardMemory();
   ShardMemory(const ShardMemory&) = delete;
   ShardMemory& operator=(const ShardMemory&) = delete;
 
   ShardHeader& header() { return *reinterpret_cast<ShardHeader*>(base_); }
+  Ledger& ledger() { return *ledger_; }
+  const Ledger& ledger() const { return *ledger_; }
+  ListenerName* listener_names() { return listener_names_; }
+  // HashLayout of each layout that a chunk has, by its number. Plain, published by the chunk count.
+  uint64_t* layouts() { return layouts_; }
   ChunkHead* chunks() { return chunks_; }
   SlotStateWord* states() { return states_; }
   EvictionWord* evictions() { return evictions_; }
@@ -145,10 +183,14 @@ class ShardMemory {
 
  private:
   ShardMemory() = default;
+  absl::Status Map(uint64_t key_bytes, uint64_t cell_bytes, int protection);
 
   int fd_ = -1;
   char* base_ = nullptr;
   size_t size_ = 0;
+  Ledger* ledger_ = nullptr;
+  ListenerName* listener_names_ = nullptr;
+  uint64_t* layouts_ = nullptr;
   ChunkHead* chunks_ = nullptr;
   SlotStateWord* states_ = nullptr;
   EvictionWord* evictions_ = nullptr;

@@ -36,6 +36,7 @@ enum class DropReason : uint8_t {
   kLabelsTooLong,
   kMappingDrop,  // a mapping rule says "drop"
   kUndeclared,   // no catalog declares the name, and one of them enforces
+  kCrash,        // was being taken in when the process before this one ended without notice
   kCount
 };
 inline constexpr size_t kDropReasons = static_cast<size_t>(DropReason::kCount);
@@ -54,7 +55,8 @@ inline constexpr std::array<std::string_view, kDropReasons> kDropReasonNames = {
     "malformed_line", "malformed_sample", "bad_value",        "bad_type",     "mixed_tag_dialects",
     "bad_packing",    "bad_container_id", "negative_counter", "empty_name",   "type_conflict",
     "bad_label",      "bad_event",        "too_long",         "truncated",    "series_limit",
-    "name_too_long",  "too_many_tags",    "labels_too_long",  "mapping_drop", "undeclared"};
+    "name_too_long",  "too_many_tags",    "labels_too_long",  "mapping_drop", "undeclared",
+    "crash"};
 
 inline constexpr std::array<std::string_view, kRepairReasons> kRepairReasonNames = {
     "bad_tag", "bad_sample_rate", "unknown_section", "overridden_label", "gauge_underflow"};

@@ -74,7 +74,7 @@ class Host {
     auto listeners = ListenerSet::Open(options, options.ShardCount(), &handed_, drops_.get());
     EXPECT_TRUE(listeners.ok()) << listeners.status();
     listeners_ = *std::move(listeners);
-    auto shards = ShardSet::Create(options, {}, options.ShardCount(), &counts_);
+    auto shards = ShardSet::Create(options, {}, options.ShardCount(), {.hash_seed = 1}, &counts_);
     EXPECT_TRUE(shards.ok()) << shards.status();
     shards_ = *std::move(shards);
     EXPECT_TRUE(listeners_->GiveDatagramSockets(shards_->threads()).ok());

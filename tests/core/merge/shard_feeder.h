@@ -27,6 +27,8 @@ class ShardFeeder {
     Dialect dialect = Dialect::kStatsd;
     std::shared_ptr<const Mapping> mapping = nullptr;
     std::shared_ptr<const CatalogIndex> catalog = nullptr;
+    MemorySession session = {};  // the shard's number apart
+    int memory_fd = -1;          // of the only shard
   };
 
   ShardFeeder() : ShardFeeder(Options{}) {}
@@ -41,9 +43,14 @@ class ShardFeeder {
         encoder_(TextFormat::kPrometheus004, ContentCoding::kIdentity) {
     std::vector<ShardMemory*> memories;
     for (int i = 0; i < options.shards; ++i) {
-      shards_.push_back(
-          Shard::Create({.index = i, .hash_seed = kSeed}, rules_.get(), &families_, &budget_)
-              .value());
+      ShardOptions shard_options;
+      shard_options.index = i;
+      shard_options.hash_seed = kSeed;
+      shard_options.session = options.session;
+      shard_options.session.shard = static_cast<uint32_t>(i);
+      shard_options.session.shards = static_cast<uint32_t>(options.shards);
+      shard_options.memory_fd = options.memory_fd;
+      shards_.push_back(Shard::Create(shard_options, rules_.get(), &families_, &budget_).value());
       memories.push_back(&shards_.back()->memory());
     }
     merger_ =
@@ -131,6 +138,7 @@ class ShardFeeder {
     return n;
   }
 
+  int shards() const { return options_.shards; }
   Shard& shard(int i = 0) { return *shards_[i]; }
   Merger& merger() { return *merger_; }
   // The shards read keys by these rules from now on.
