@@ -8,7 +8,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -84,6 +86,9 @@ absl::StatusOr<std::unique_ptr<StateKeeper>> StateKeeper::Open(const Options& op
   const absl::StatusOr<uint64_t> session = Random();
   if (!session.ok()) return session.status();
   keeper->session_ = *session;
+  // Whether or not they are of use: nobody else wants them.
+  std::vector<HandedFd> left =
+      handed->TakeIf([](const HandedFd& fd) { return IsMemoryName(fd.name); });
   if (options.directory.empty()) {
     LogInfo("no state directory: all counts begin anew with each start",
             {{"flag", "--state.directory"}});
@@ -99,7 +104,7 @@ absl::StatusOr<std::unique_ptr<StateKeeper>> StateKeeper::Open(const Options& op
   keeper->file_ = *std::move(file);
   const absl::Status status = keeper->ReadSaved();
   if (!status.ok()) return status;
-  keeper->FindLeftMemories(handed);
+  keeper->FindLeftMemories(std::move(left));
   return keeper;
 }
 
@@ -129,10 +134,8 @@ absl::Status StateKeeper::ReadSaved() {
   return absl::OkStatus();
 }
 
-void StateKeeper::FindLeftMemories(HandedFds* handed) {
-  for (HandedFd& left : handed->TakeIf([](const HandedFd& fd) { return IsMemoryName(fd.name); })) {
-    AddLeftMemory(left.name, std::move(left.fd));
-  }
+void StateKeeper::FindLeftMemories(std::vector<HandedFd> handed) {
+  for (HandedFd& left : handed) AddLeftMemory(left.name, std::move(left.fd));
   if (options_.memory_directory.empty()) return;
   memory_directory_ =
       UniqueFd(::open(options_.memory_directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -155,9 +158,12 @@ void StateKeeper::FindLeftMemories(HandedFds* handed) {
   if (directory == nullptr) return;
   while (const dirent* entry = ::readdir(directory)) {
     if (!IsMemoryName(entry->d_name)) continue;
-    AddLeftMemory(entry->d_name,
-                  UniqueFd(::openat(memory_directory_.get(), entry->d_name,
-                                    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)));
+    UniqueFd file(::openat(memory_directory_.get(), entry->d_name,
+                           O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    struct stat whose {};
+    // In a directory where others may write, what is not ours is theirs.
+    if (::fstat(file.get(), &whose) != 0 || whose.st_uid != ::geteuid()) continue;
+    AddLeftMemory(entry->d_name, std::move(file));
   }
   ::closedir(directory);
 }

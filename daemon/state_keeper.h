@@ -96,7 +96,7 @@ class StateKeeper {
   };
 
   absl::Status ReadSaved();
-  void FindLeftMemories(HandedFds* handed);
+  void FindLeftMemories(std::vector<HandedFd> handed);
   void AddLeftMemory(const std::string& name, UniqueFd fd);
   std::vector<LeftMemory*> MemoriesOf(uint64_t session);
   std::vector<LeftMemory*> MemoriesToAdd();
