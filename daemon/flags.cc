@@ -65,6 +65,8 @@ std::vector<FlagSpec> MakeFlags() {
        "path of a UNIX seqpacket socket, repeatable", kInFile, kDialect},
       {"statsd.unixsocket-mode", Kind::kText, Group::kListening, "MODE",
        "permissions of the UNIX sockets, octal. Default 755"},
+      {"statsd.unixsocket-group", Kind::kText, Group::kListening, "GROUP",
+       "group of the UNIX sockets, by name or number; empty: the one of tallyd"},
       {"statsd.sender-identity", Kind::kBool, Group::kListening, "",
        "ask the kernel who sends to the UNIX sockets, for tallyctl top and for budgets. Default "
        "on"},

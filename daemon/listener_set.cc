@@ -114,7 +114,7 @@ absl::Status ListenerSet::OpenTcp(const Options& options) {
 absl::Status ListenerSet::OpenUnixgram(const Options& options) {
   for (const ListenAddress& listen : options.unixgram) {
     absl::StatusOr<std::vector<PathSocket>> sockets =
-        OpenPath("unixgram", listen.address, SOCK_DGRAM, options.unixsocket_mode);
+        OpenPath("unixgram", listen.address, SOCK_DGRAM, options);
     if (!sockets.ok()) return sockets.status();
     const Source source = AddBound("unixgram", listen.address, listen.dialect);
     for (PathSocket& socket : *sockets) {
@@ -142,7 +142,7 @@ absl::Status ListenerSet::OpenUnixStream(const ListenAddress& listen, StreamKind
   const bool packets = kind == StreamKind::kUnixSeqpacket;
   const char* const name = packets ? "unixseqpacket" : "unixstream";
   absl::StatusOr<std::vector<PathSocket>> sockets =
-      OpenPath(name, path, packets ? SOCK_SEQPACKET : SOCK_STREAM, options.unixsocket_mode);
+      OpenPath(name, path, packets ? SOCK_SEQPACKET : SOCK_STREAM, options);
   if (!sockets.ok()) return sockets.status();
   const Source source = AddBound(name, path, listen.dialect);
   for (PathSocket& socket : *sockets) {
@@ -155,7 +155,8 @@ absl::Status ListenerSet::OpenUnixStream(const ListenAddress& listen, StreamKind
 
 absl::StatusOr<std::vector<ListenerSet::PathSocket>> ListenerSet::OpenPath(const std::string& kind,
                                                                            const std::string& path,
-                                                                           int type, mode_t mode) {
+                                                                           int type,
+                                                                           const Options& options) {
   std::vector<PathSocket> sockets;
   for (UniqueFd& fd : handed_->Take(kind, path)) sockets.push_back({std::move(fd), true});
   if (!sockets.empty() && LeadsToSocket(path)) return sockets;
@@ -163,7 +164,8 @@ absl::StatusOr<std::vector<ListenerSet::PathSocket>> ListenerSet::OpenPath(const
     LogWarn("the path of a socket that was handed in is gone; it is bound anew", {{"path", path}});
     handed_->Forget(kind, path);
   }
-  absl::StatusOr<UnixPath> bound = UnixPath::Bind(path, type, mode);
+  absl::StatusOr<UnixPath> bound =
+      UnixPath::Bind(path, type, options.unixsocket_mode, options.unixsocket_group);
   if (!bound.ok()) return bound.status();
   sockets.push_back({bound->TakeFd(), kept_});
   handed_->Keep(kind, path, sockets.back().fd);

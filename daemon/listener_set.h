@@ -92,7 +92,7 @@ class ListenerSet {
   };
   // What was handed in for a path, or one bound by us; both if nobody finds the former any more.
   absl::StatusOr<std::vector<PathSocket>> OpenPath(const std::string& kind, const std::string& path,
-                                                   int type, mode_t mode);
+                                                   int type, const Options& options);
   void WarnOfSmallBuffers() const;
 
   HandedSockets* handed_;  // while opening

@@ -1,5 +1,6 @@
 #include "daemon/options.h"
 
+#include <grp.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -88,6 +89,20 @@ class FlagReader {
     } else {
       Complain(*value, "not an octal mode");
     }
+  }
+
+  // A group's name or number; empty: none in particular.
+  void Group(std::string_view name, gid_t* group) {
+    const FlagValue* value = Find(name);
+    if (value == nullptr || value->text.empty()) return;
+    uint32_t number = 0;
+    if (absl::SimpleAtoi(value->text, &number)) {
+      *group = number;
+      return;
+    }
+    const struct group* const found = ::getgrnam(value->text.c_str());
+    if (found == nullptr) return Complain(*value, "there is no such group");
+    *group = found->gr_gid;
   }
 
   // One of a few words.
@@ -182,6 +197,7 @@ void ReadListening(FlagReader* flags, Options* options) {
   flags->Listen("statsd.listen-unixstream", dialect, &options->unixstream);
   flags->Listen("statsd.listen-unixseqpacket", dialect, &options->unixseqpacket);
   flags->Mode("statsd.unixsocket-mode", &options->unixsocket_mode);
+  flags->Group("statsd.unixsocket-group", &options->unixsocket_group);
   flags->Bool("statsd.sender-identity", &options->sender_identity);
   flags->Integer("statsd.read-buffer", 0, 1 << 30, &options->read_buffer_bytes);
   flags->Duration("statsd.idle-timeout", absl::Milliseconds(1), &options->idle_timeout);

@@ -48,8 +48,9 @@ struct Options {
   std::vector<ListenAddress> unixstream;
   std::vector<ListenAddress> unixseqpacket;
   mode_t unixsocket_mode = 0755;
-  bool sender_identity = true;  // false: nobody asks the kernel who sends
-  int read_buffer_bytes = 0;    // 0: kDefaultReadBufferBytes
+  gid_t unixsocket_group = static_cast<gid_t>(-1);  // -1: our own
+  bool sender_identity = true;                      // false: nobody asks the kernel who sends
+  int read_buffer_bytes = 0;                        // 0: kDefaultReadBufferBytes
   absl::Duration idle_timeout = absl::Seconds(10);
 
   std::string mapping_config;              // path; empty: no rules

@@ -98,12 +98,20 @@ absl::Status RemoveStale(const sockaddr_un& address, int type) {
   return InUseError(absl::StrCat("cannot remove the dead socket ", path, ": ", Error()));
 }
 
-absl::Status BindTo(const sockaddr_un& address, int fd, mode_t mode) {
+absl::Status BindTo(const sockaddr_un& address, int fd, mode_t mode, gid_t group) {
   // The kernel gives the file the permissions of the socket, less the umask: set before, so that
   // the path is at no moment more open than asked, and after, because of the umask.
-  ::fchmod(fd, mode);
+  // Until the file is the right group's, no group has a right.
+  const bool own_group = group == UnixPath::kOwnGroup;
+  ::fchmod(fd, own_group ? mode : mode & ~mode_t{S_IRWXG});
   if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return InUseError(absl::StrCat("cannot listen on socket ", address.sun_path, ": ", Error()));
+  }
+  if (!own_group && ::lchown(address.sun_path, static_cast<uid_t>(-1), group) != 0) {
+    const int error = errno;
+    ::unlink(address.sun_path);
+    return absl::InternalError(absl::StrCat("cannot give socket ", address.sun_path, " to group ",
+                                            group, ": ", std::strerror(error)));
   }
   if (::chmod(address.sun_path, mode) != 0) {
     return absl::InternalError(
@@ -114,7 +122,8 @@ absl::Status BindTo(const sockaddr_un& address, int fd, mode_t mode) {
 
 }  // namespace
 
-absl::StatusOr<UnixPath> UnixPath::Bind(const std::string& path, int type, mode_t mode) {
+absl::StatusOr<UnixPath> UnixPath::Bind(const std::string& path, int type, mode_t mode,
+                                        gid_t group) {
   const absl::StatusOr<sockaddr_un> address = MakeAddress(path);
   if (!address.ok()) return address.status();
   const absl::StatusOr<UniqueFd> lock = LockDirectory(path);
@@ -124,7 +133,7 @@ absl::StatusOr<UnixPath> UnixPath::Bind(const std::string& path, int type, mode_
 
   UniqueFd fd(::socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return absl::InternalError(absl::StrCat("cannot open a socket: ", Error()));
-  status = BindTo(*address, fd.get(), mode);
+  status = BindTo(*address, fd.get(), mode, group);
   if (!status.ok()) return status;
 
   struct stat info {};

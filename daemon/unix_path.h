@@ -19,8 +19,11 @@ namespace tallyd {
 // end of its life the path is unlinked if it still leads to our socket. Thread-compatible.
 class UnixPath {
  public:
-  // Binds a non-blocking socket of `type` (SOCK_DGRAM, ...) to `path` with permissions `mode`.
-  static absl::StatusOr<UnixPath> Bind(const std::string& path, int type, mode_t mode);
+  // Binds a non-blocking socket of `type` (SOCK_DGRAM, ...) to `path` with permissions `mode`, for
+  // `group` unless that is kOwnGroup. At no moment is it more open than that.
+  static constexpr gid_t kOwnGroup = static_cast<gid_t>(-1);
+  static absl::StatusOr<UnixPath> Bind(const std::string& path, int type, mode_t mode,
+                                       gid_t group = kOwnGroup);
 
   UnixPath(UnixPath&& other) noexcept;
   UnixPath& operator=(UnixPath&&) = delete;

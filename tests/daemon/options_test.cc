@@ -84,6 +84,10 @@ TEST(OptionsTest, ReadsDurationsAsGoWritesThem) {
 TEST(OptionsTest, TheSocketModeIsOctal) {
   EXPECT_EQ(Parse({"--statsd.unixsocket-mode=0722"}).unixsocket_mode, 0722u);
   ExpectRefused({"--statsd.unixsocket-mode=789"}, "octal");
+  EXPECT_EQ(Parse({"--statsd.unixsocket-group=root"}).unixsocket_group, 0u);
+  EXPECT_EQ(Parse({"--statsd.unixsocket-group=1234"}).unixsocket_group, 1234u);
+  EXPECT_EQ(Parse({"--statsd.unixsocket-group="}).unixsocket_group, static_cast<gid_t>(-1));
+  ExpectRefused({"--statsd.unixsocket-group=no such group"}, "there is no such group");
 }
 
 TEST(OptionsTest, FlagsWithoutMeaningAreAcceptedAndNamed) {

@@ -128,6 +128,35 @@ class SocketPathTest(unittest.TestCase):
             with Daemon("--statsd.unixsocket-mode=722", listen=(("unixgram", path),)):
                 self.assertEqual(os.stat(path).st_mode & 0o777, 0o722)
 
+    @unittest.skipIf(os.geteuid() != 0, "needs root, which may give files away")
+    def test_the_group_alone_may_send(self):
+        with scratch() as directory:
+            directory.chmod(0o755)
+            group = 54321
+            kinds = {"unixgram": socket.SOCK_DGRAM, "unixstream": socket.SOCK_STREAM}
+            listen = [(kind, directory / kind) for kind in kinds]
+            with Daemon(f"--statsd.unixsocket-group={group}", "--statsd.unixsocket-mode=660",
+                        listen=listen):
+                for kind, path in listen:
+                    self.assertEqual(os.stat(path).st_gid, group)
+                    self.assertEqual(os.stat(path).st_mode & 0o777, 0o660)
+                    for gid, lets_in in ((group, True), (54322, False)):
+                        child = os.fork()
+                        if child == 0:
+                            code = 2
+                            try:
+                                os.setgroups([])
+                                os.setgid(gid)
+                                os.setuid(65534)
+                                socket.socket(socket.AF_UNIX, kinds[kind]).connect(str(path))
+                                code = 0
+                            except PermissionError:
+                                code = 1
+                            finally:
+                                os._exit(code)
+                        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                        self.assertEqual(code, 0 if lets_in else 1, (kind, gid))
+
     def test_a_directory_that_is_not_there(self):
         code, _, errors = start_on("unixgram", "/nonexistent/directory/x.sock")
         self.assertNotEqual(code, 0)
