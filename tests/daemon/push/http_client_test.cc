@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -257,12 +258,15 @@ TEST_F(HttpClientTest, AResetIsNoAnswer) {
 }
 
 TEST_F(HttpClientTest, AnAnswerBeforeTheBodyIsSentCounts) {
-  ScriptServer server([](ScriptedPeer& peer) {
+  // Closed earlier, with a body on its way, the connection is reset, and the answer lost.
+  std::atomic<bool> taken{false};
+  ScriptServer server([&taken](ScriptedPeer& peer) {
     peer.Send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno\n");
-    ::usleep(200'000);
+    for (int i = 0; i < 10'000 && !taken; ++i) ::usleep(1000);
   });
   Use(OptionsFor(server.port()));
   const HttpResult result = Send({.body = {Part(std::string(32 << 20, 'x'))}});
+  taken = true;
   EXPECT_EQ(result.status, 413) << result.error;
   EXPECT_EQ(result.cause, PushCause::kClientError);
 }
@@ -279,7 +283,7 @@ TEST_F(HttpClientTest, AServerThatHangsCostsTheTimeOut) {
   EXPECT_LT(result.duration, absl::Seconds(3));
   // And nothing of it is left for the next request.
   EXPECT_EQ(Send().cause, PushCause::kTimeout);
-  EXPECT_EQ(server.connections(), 2);
+  EXPECT_TRUE(RunUntil([&] { return server.connections() == 2; }));
 }
 
 TEST_F(HttpClientTest, AByteNowAndThenDoesNotKeepARequestAlive) {
@@ -415,7 +419,7 @@ TEST_F(HttpClientTest, NobodyWaitsForANameServer) {
   client_->Send({}, [](HttpResult) { FAIL() << "the client is gone"; });
   const int64_t begin_ns = MonotonicNs();
   client_.reset();
-  EXPECT_LT(MonotonicNs() - begin_ns, 1'000'000'000);
+  EXPECT_LT(MonotonicNs() - begin_ns, 4'000'000'000);
   const auto answered = [&] {
     const std::lock_guard lock(gate->mu);
     gate->open = true;
