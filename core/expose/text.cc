@@ -13,6 +13,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/merge/family_names.h"
+
 namespace tallyd {
 namespace {
 
@@ -22,7 +24,6 @@ constexpr size_t kMaxValueChars = 32;
 constexpr double kMaxExactInteger = 9007199254740992.0;  // 2^53
 // Copies of a shared prefix go by blocks of this size and may write so much beyond their end.
 constexpr size_t kBlock = 32;
-constexpr std::string_view kTotalSuffix = "_total";
 constexpr std::string_view kCounterType = "counter";
 constexpr int kGzipLevel = 1;
 
@@ -190,10 +191,6 @@ char* PutSumAndCount(char* out, std::string_view name, std::string_view labels, 
   return out;
 }
 
-bool EndsWith(std::string_view text, std::string_view suffix) {
-  return text.size() > suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
-}
-
 // How a format calls a family and its type.
 struct Metadata {
   std::string_view name;
@@ -201,8 +198,9 @@ struct Metadata {
 };
 
 Metadata OpenMetricsCounter(const FamilyView& family) {
-  if (family.stem_is_taken || !EndsWith(family.name, kTotalSuffix)) return {family.name, "unknown"};
-  return {family.name.substr(0, family.name.size() - kTotalSuffix.size()), kCounterType};
+  const std::string_view stem = StemBefore(family.name, kTotalSuffix);
+  if (family.stem_is_taken || stem.empty()) return {family.name, "unknown"};
+  return {stem, kCounterType};
 }
 
 Metadata MetadataOf(const FamilyView& family, TextFormat format) {
@@ -289,10 +287,9 @@ void TextEncoder::Family(const FamilyView& family, std::string* page) const {
 void TextEncoder::AppendCreated(const FamilyView& family, std::string_view name,
                                 std::string_view labels, int64_t created_s,
                                 std::string* page) const {
-  constexpr std::string_view kSuffix = "_created";
   if (!created_lines_ || created_s <= 0 || family.created_is_taken) return;
-  char* out = Extend(page, SeriesChars(name, labels) + kSuffix.size() + kMaxValueChars);
-  out = PutSuffixedSeries(out, name, kSuffix, labels);
+  char* out = Extend(page, SeriesChars(name, labels) + kCreatedSuffix.size() + kMaxValueChars);
+  out = PutSuffixedSeries(out, name, kCreatedSuffix, labels);
   out = PutInteger(out, static_cast<uint64_t>(created_s));
   *out++ = '\n';
   EndAt(out, page);

@@ -10,7 +10,10 @@
 #include "core/merge/cell_reader.h"
 #include "core/merge/eviction.h"
 #include "core/merge/expired_values.h"
+#include "core/merge/family_names.h"
+#include "core/merge/help_texts.h"
 #include "core/merge/page_directory.h"
+#include "core/merge/page_renderer.h"
 #include "core/merge/series_table.h"
 #include "core/merge/shard_reader.h"
 #include "core/merge/state_saver.h"
@@ -18,36 +21,6 @@
 #include "core/shard/set_cell.h"
 
 namespace tallyd {
-namespace {
-
-FamilyType TypeOf(SeriesKind kind) {
-  switch (kind) {
-    case SeriesKind::kCounter:
-      return FamilyType::kCounter;
-    case SeriesKind::kGauge:
-    case SeriesKind::kSet:
-      return FamilyType::kGauge;
-    case SeriesKind::kHistogram:
-      return FamilyType::kHistogram;
-    case SeriesKind::kSummary:
-      return FamilyType::kSummary;
-  }
-  return FamilyType::kGauge;
-}
-
-constexpr std::string_view kTotal = "_total";
-constexpr std::string_view kCreated = "_created";
-constexpr size_t kContinues = SIZE_MAX;  // a family that began on a page before
-
-bool EndsWith(std::string_view name, std::string_view suffix) {
-  return name.size() > suffix.size() && name.substr(name.size() - suffix.size()) == suffix;
-}
-
-std::string_view StemOf(std::string_view name) {
-  return EndsWith(name, kTotal) ? name.substr(0, name.size() - kTotal.size()) : std::string_view();
-}
-
-}  // namespace
 
 class Merger::Impl {
  public:
@@ -59,6 +32,7 @@ class Merger::Impl {
         shards_(shards.begin(), shards.end()),
         pages_(&table_),
         cells_(&table_, &shards_, book),
+        renderer_(&table_, &pages_, &cells_, &helps_),
         expired_(options.expired_bytes),
         eviction_(budget, options.evict_idle_ns) {}
 
@@ -140,65 +114,14 @@ class Merger::Impl {
     saved_epochs_.erase(saved_epochs_.begin(), std::next(saved));
   }
 
-  int AddVariant(const PageEncoder* encoder) {
-    encoders_.push_back(encoder);
-    return static_cast<int>(encoders_.size()) - 1;
-  }
-
+  int AddVariant(const PageEncoder* encoder) { return renderer_.AddVariant(encoder); }
   std::shared_ptr<const Snapshot> Render(int variant) {
-    auto snapshot = std::make_shared<Snapshot>();
-    snapshot->taken_at_ns = merged_at_ns_;
-    snapshot->series = table_.series();
-    const auto bit = static_cast<uint8_t>(1u << variant);
-    const PageEncoder& encoder = *encoders_[static_cast<size_t>(variant)];
-    for (size_t i = 0; i < Snapshot::kSections; ++i) {
-      const std::vector<Page*>& pages = pages_.section(i);
-      snapshot->sections[i].resize(pages.size());
-      uint64_t elsewhere = 0;
-      for (size_t n = pages.size(); n-- > 0;) {  // the later ones first: see PageFrame
-        Page* const page = pages[n];
-        std::shared_ptr<std::string>& rendered = page->rendered[static_cast<size_t>(variant)];
-        PageFrame& frame = page->frames[static_cast<size_t>(variant)];
-        const bool framed_otherwise = !frame.passes && frame.elsewhere != elsewhere;
-        if ((page->current & bit) == 0 || rendered == nullptr || framed_otherwise) {
-          MakeRoomFor(&rendered);
-          frame.elsewhere = elsewhere;
-          RenderInto(*page, encoder, &frame, rendered.get());
-          page->current |= bit;
-        }
-        elsewhere = BytesBefore(frame, elsewhere);
-        snapshot->bytes += rendered->size();
-        snapshot->sections[i][n] = rendered;
-      }
-    }
-    return snapshot;
+    return renderer_.Render(variant, merged_at_ns_);
   }
-
   std::shared_ptr<const Snapshot> RenderOnce(const PageEncoder& encoder) {
-    auto snapshot = std::make_shared<Snapshot>();
-    snapshot->taken_at_ns = merged_at_ns_;
-    snapshot->series = table_.series();
-    for (size_t i = 0; i < Snapshot::kSections; ++i) {
-      const std::vector<Page*>& pages = pages_.section(i);
-      std::vector<PageBuffer>& section = snapshot->sections[i];
-      PageFrame frame;
-      for (size_t n = pages.size(); n-- > 0;) {  // the later ones first: see PageFrame
-        auto rendered = std::make_shared<std::string>();
-        RenderInto(*pages[n], encoder, &frame, rendered.get());
-        frame = {.elsewhere = BytesBefore(frame, frame.elsewhere)};
-        snapshot->bytes += rendered->size();
-        if (!rendered->empty()) section.push_back(std::move(rendered));
-      }
-      std::reverse(section.begin(), section.end());
-    }
-    return snapshot;
+    return renderer_.RenderOnce(encoder, merged_at_ns_);
   }
-
-  void ForgetPages(int variant) {
-    for (size_t i = 0; i < Snapshot::kSections; ++i) {
-      for (Page* page : pages_.section(i)) page->rendered[static_cast<size_t>(variant)].reset();
-    }
-  }
+  void ForgetPages(int variant) { renderer_.ForgetPages(variant); }
 
   std::vector<FamilyStats> LargestFamilies(size_t count) const {
     std::vector<const Family*> largest;
@@ -378,8 +301,8 @@ class Merger::Impl {
     Family& family = table_.family(table_.record(first).family);
     family.sequence = sequence;
     family.non_negative = spec_.non_negative;
-    family.help = InternHelp(IsOverflowFamily(family.name) ? HelpOfOverflowFamily(family.name)
-                                                           : Rules::HelpOf(spec_.rule));
+    family.help = helps_.Intern(IsOverflowFamily(family.name) ? HelpOfOverflowFamily(family.name)
+                                                              : Rules::HelpOf(spec_.rule));
     const HistogramLayout& layout = book_->layout(family.layout);
     if (family.kind == SeriesKind::kHistogram) {
       family.lines = static_cast<uint32_t>(layout.bounds.size()) + 3;
@@ -390,26 +313,18 @@ class Merger::Impl {
     CreatedChanges(family.name);
   }
 
-  // Texts come from mapping files, so there are few.
-  uint32_t InternHelp(std::string_view help) {
-    const auto [found, is_new] =
-        help_numbers_.try_emplace(std::string(help), static_cast<uint32_t>(helps_.size()));
-    if (is_new) helps_.emplace_back(help);
-    return found->second;
-  }
-
   // OpenMetrics calls the counter x_total x, unless there is an x: its page then reads otherwise.
   void StemChanges(std::string_view stem) {
-    const FamilyId counter = table_.FindFamily(std::string(stem).append(kTotal));
+    const FamilyId counter = table_.FindFamily(std::string(stem).append(kTotalSuffix));
     if (counter == kNoId || table_.family(counter).first == kNoId) return;
     pages_.Touch(table_.record(table_.family(counter).first).page);
   }
 
   // A family x_created takes the name of a line that each series of x and of x_total may have.
   void CreatedChanges(std::string_view name) {
-    if (!EndsWith(name, kCreated)) return;
-    const std::string stem(name.substr(0, name.size() - kCreated.size()));
-    for (const std::string& other : {stem, stem + std::string(kTotal)}) {
+    const std::string stem(StemBefore(name, kCreatedSuffix));
+    if (stem.empty()) return;
+    for (const std::string& other : {stem, stem + std::string(kTotalSuffix)}) {
       const FamilyId id = table_.FindFamily(other);
       if (id == kNoId || table_.family(id).first == kNoId) continue;
       for (const SeriesId series : pages_.SeriesOf(id)) pages_.Touch(table_.record(series).page);
@@ -499,152 +414,6 @@ class Merger::Impl {
     return labels.empty() || labels.find(kOverflowValue) != std::string_view::npos;
   }
 
-  // Memory of pages that no snapshot holds any more is used again: touching fresh memory costs as
-  // much as rendering into it.
-  static void MakeRoomFor(std::shared_ptr<std::string>* rendered) {
-    if (*rendered != nullptr && rendered->use_count() == 1) {
-      // Counting up orders this thread after the one that counted down last, and after its reads.
-      const std::shared_ptr<std::string> acquired = *rendered;
-      acquired->clear();
-      return;
-    }
-    const size_t size_before = *rendered == nullptr ? 0 : (*rendered)->size();
-    *rendered = std::make_shared<std::string>();
-    (*rendered)->reserve(size_before + size_before / 8);
-  }
-
-  // A compressed page is made aside, so that what is kept has no room for the text.
-  void RenderInto(const Page& page, const PageEncoder& encoder, PageFrame* frame,
-                  std::string* out) {
-    if (!encoder.compresses()) return RenderPage(page, encoder, frame, out);
-    scratch_.clear();
-    RenderPage(page, encoder, frame, &scratch_);
-    out->assign(scratch_);
-  }
-
-  // Of the family that a page continues, the bytes on it and on those after it.
-  static uint64_t BytesBefore(const PageFrame& frame, uint64_t elsewhere) {
-    return frame.continued + (frame.passes ? elsewhere : 0);
-  }
-
-  // `frame` says what the last family of the page has elsewhere, and is told the rest.
-  void RenderPage(const Page& page, const PageEncoder& encoder, PageFrame* frame,
-                  std::string* out) {
-    const bool frames = encoder.frames_families();
-    FamilyId current = kNoId;
-    FamilyView family;
-    size_t begin = kContinues;  // where the current family begins
-    frame->continued = 0;
-    frame->passes = frames;
-    for (size_t i = 0; i < page.series.size(); ++i) {
-      PrefetchAhead(page, i);
-      const SeriesId series = page.series[i];
-      const SeriesRecord& record = table_.record(series);
-      if (record.family != current) {
-        if (frames && current != kNoId) EndRun(encoder, begin, 0, frame, out);
-        current = record.family;
-        family = ViewOf(table_.family(current), encoder);
-        begin = kContinues;
-        if (table_.family(current).first == series) {
-          begin = out->size();
-          frame->passes = false;
-          encoder.Family(family, out);
-        }
-      }
-      RenderSeries(encoder, family, series, record, out);
-    }
-    if (frames) EndRun(encoder, begin, frame->elsewhere, frame, out);
-    encoder.Finish(out);
-  }
-
-  // The last series of a family on this page, or on any, has been written.
-  static void EndRun(const PageEncoder& encoder, size_t begin, uint64_t elsewhere, PageFrame* frame,
-                     std::string* out) {
-    if (begin == kContinues) {
-      frame->continued = out->size();
-    } else {
-      encoder.EndFamily(begin, elsewhere, out);
-    }
-  }
-
-  // Series of one page lie anywhere in memory; their loads overlap if asked for in time.
-  void PrefetchAhead(const Page& page, size_t i) const {
-    constexpr size_t kRecordAhead = 16;
-    constexpr size_t kCellAhead = 8;
-    if (i + kRecordAhead < page.series.size()) {
-      __builtin_prefetch(&table_.record(page.series[i + kRecordAhead]));
-    }
-    if (i + kCellAhead < page.series.size()) {
-      const SeriesRecord& record = table_.record(page.series[i + kCellAhead]);
-      __builtin_prefetch(table_.labels_at(record));
-      __builtin_prefetch(table_.labels_at(record) + 64);
-      cells_.PrefetchCell(record);
-    }
-  }
-
-  FamilyView ViewOf(const Family& family, const PageEncoder& encoder) const {
-    const std::string_view stem = StemOf(family.name);
-    return {.name = family.name,
-            .help = helps_[family.help],
-            .type = TypeOf(family.kind),
-            .stem_is_taken = !stem.empty() && table_.FindFamily(stem) != kNoId,
-            .created_is_taken = encoder.adds_created_series() && CreatedIsTaken(family.name)};
-  }
-
-  bool CreatedIsTaken(std::string_view name) const {
-    const std::string_view stem = StemOf(name);
-    return table_.FindFamily(std::string(stem.empty() ? name : stem).append(kCreated)) != kNoId;
-  }
-
-  void RenderSeries(const PageEncoder& encoder, const FamilyView& family, SeriesId series,
-                    const SeriesRecord& record, std::string* out) {
-    const std::string_view labels = table_.labels(record);
-    switch (table_.family(record.family).kind) {
-      case SeriesKind::kCounter:
-        return RenderCounter(encoder, family, labels, series, record, out);
-      case SeriesKind::kGauge:
-        return encoder.Gauge(family, labels, GaugeOf(series), out);
-      case SeriesKind::kSet:
-        return encoder.Gauge(family, labels, cells_.SetSize(series, merged_at_ns_), out);
-      case SeriesKind::kHistogram:
-        return RenderHistogram(encoder, family, labels, series, record, out);
-      case SeriesKind::kSummary:
-        return RenderSummary(encoder, family, labels, series, record, out);
-    }
-  }
-
-  void RenderCounter(const PageEncoder& encoder, const FamilyView& family, std::string_view labels,
-                     SeriesId series, const SeriesRecord& record, std::string* out) {
-    CounterValue value = cells_.Counter(series);
-    value.created_s = record.created_s;
-    encoder.Counter(family, labels, value, out);
-  }
-
-  // Where a non-negative gauge is made of several cells, none of them stops at 0.
-  double GaugeOf(SeriesId series) const {
-    const double value = cells_.Gauge(series);
-    return table_.family_of(series).non_negative && value < 0 ? 0 : value;
-  }
-
-  // One whose native form cannot be had is left out this once: to a scraper a gap is less than a
-  // histogram that goes down, which it takes for a restart.
-  void RenderHistogram(const PageEncoder& encoder, const FamilyView& family,
-                       std::string_view labels, SeriesId series, const SeriesRecord& record,
-                       std::string* out) {
-    const bool native = encoder.wants_native_histograms();
-    HistogramValue value = cells_.Histogram(series, native);
-    if (native && value.native == nullptr) return;
-    value.created_s = record.created_s;
-    encoder.Histogram(family, labels, value, out);
-  }
-
-  void RenderSummary(const PageEncoder& encoder, const FamilyView& family, std::string_view labels,
-                     SeriesId series, const SeriesRecord& record, std::string* out) {
-    SummaryValue value = cells_.Summary(series);
-    value.created_s = record.created_s;
-    encoder.Summary(family, labels, value, out);
-  }
-
   RuleBook* book_;
   FamilyTypes* const families_;
   SeriesBudget* const budget_;
@@ -652,6 +421,8 @@ class Merger::Impl {
   SeriesTable table_;
   PageDirectory pages_;
   CellReader cells_;
+  HelpTexts helps_;
+  PageRenderer renderer_;
   ExpiredValues expired_;
   std::unique_ptr<ExpiredValues> restored_;  // until the first pass has taken what is there
   std::vector<SavedTenancy> folded_cells_;   // where retired slots are held
@@ -659,17 +430,13 @@ class Merger::Impl {
   Eviction eviction_;
   absl::flat_hash_set<SeriesId> declared_;
   absl::flat_hash_map<std::string, std::vector<std::string>> folded_;  // families, and their labels
-  std::vector<const PageEncoder*> encoders_;
   absl::flat_hash_set<SeriesId> sets_;
   absl::flat_hash_set<SeriesId> touched_gauges_;  // of several cells, in this pass
-  std::vector<std::string> helps_;
-  absl::flat_hash_map<std::string, uint32_t> help_numbers_;
   int64_t now_ns_ = 0;
   int64_t merged_at_ns_ = 0;
   int64_t last_unix_s_ = 0;  // of the pass before, 0 if it was not told
   MergeStats stats_;
-  SeriesSpec spec_;      // scratch of Adopt
-  std::string scratch_;  // of RenderInto
+  SeriesSpec spec_;  // scratch of Adopt
 };
 
 Merger::Merger(std::vector<ShardMemory*> shards, RuleBook* book, FamilyTypes* families,
