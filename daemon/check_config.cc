@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 #include <string_view>
 #include <utility>
 
@@ -14,12 +13,9 @@
 #include "absl/time/time.h"
 #include "core/rules/mapping.h"
 #include "core/shard/shard.h"
-#include "daemon/catalog_file.h"
 #include "daemon/descriptor_limit.h"
-#include "daemon/exit_code.h"
-#include "daemon/mapping_file.h"
 #include "daemon/memory_bound.h"
-#include "daemon/web/web_access.h"
+#include "daemon/rule_files.h"
 
 namespace tallyd {
 namespace {
@@ -332,34 +328,26 @@ void DescribeMemory(const Options& options, int connections, const SeriesShape& 
 }  // namespace
 
 absl::StatusOr<ConfigReport> CheckConfig(const Options& options) {
-  std::shared_ptr<const Mapping> mapping;
   const size_t heap_before = ::mallinfo2().uordblks;
-  const auto catalog = LoadCatalogIndex(options.catalog_files, options.series_limit);
-  std::vector<std::string> problems;
-  if (!catalog.ok()) problems.emplace_back(catalog.status().message());
-  if (!options.mapping_config.empty()) {
-    auto loaded = LoadMapping(options.mapping_config);
-    if (!loaded.ok()) problems.emplace_back(loaded.status().message());
-    if (loaded.ok()) mapping = *std::move(loaded);
-  }
-  const absl::Status web = WebAccess::CheckFile(options.web_config_file);
-  if (!web.ok()) problems.emplace_back(web.message());
-  if (!problems.empty()) return UsageError(absl::StrJoin(problems, "\n"));
+  auto rules = LoadRulesToStart(options);
+  if (!rules.ok()) return rules.status();
   const size_t heap_after = ::mallinfo2().uordblks;
   RaiseDescriptorLimit();  // as a start would
   const bool streams = options.tcp.size() + options.unixstream.size() > 0;
   const int connections = streams || !options.unixseqpacket.empty() ? ConnectionLimit() : 0;
 
-  const Sources sources = {.mapping = mapping.get(), .catalog = catalog->get()};
+  const Mapping* const mapping = rules->mapping.get();
+  const CatalogIndex* const catalog = rules->catalog.get();
+  const Sources sources = {.mapping = mapping, .catalog = catalog};
   ConfigReport report;
   Report text;
   DescribeListening(options, &text);
-  DescribeMapping(options, mapping.get(), &text);
-  if (*catalog != nullptr) DescribeCatalog(**catalog, &text);
+  DescribeMapping(options, mapping, &text);
+  if (catalog != nullptr) DescribeCatalog(*catalog, &text);
   DescribeLimits(options, connections, &text);
   DescribePushes(options, &text);
   const SeriesShape shape = ShapeFor(sources, heap_after - std::min(heap_before, heap_after));
-  if (*catalog != nullptr) DescribeDeclaredMemory(options, connections, shape, **catalog, &text);
+  if (catalog != nullptr) DescribeDeclaredMemory(options, connections, shape, *catalog, &text);
   DescribeMemory(options, connections, shape, KindsFor(sources), &text);
   report.text = text.Take();
   if (mapping != nullptr) report.warnings = mapping->config().warnings;

@@ -12,14 +12,13 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "core/merge/merger.h"
-#include "daemon/catalog_file.h"
 #include "daemon/clock.h"
 #include "daemon/descriptor_limit.h"
 #include "daemon/log.h"
-#include "daemon/mapping_file.h"
 #include "daemon/memory_bound.h"
 #include "daemon/missing_rights.h"
 #include "daemon/own_metrics_text.h"
+#include "daemon/rule_files.h"
 
 namespace tallyd {
 namespace {
@@ -45,31 +44,6 @@ std::vector<ListenerInfo> ListenersAnd(const ListenerSet& listeners, const Ledge
     infos.emplace_back().name = StateKeeper::kFormerListener;
   }
   return infos;
-}
-
-// What the options ask of names, tags and series. Reads the mapping file and the catalogs.
-absl::StatusOr<Rules::Options> RulesFor(const Options& options) {
-  Rules::Options rules;
-  rules.default_ttl_ms = absl::ToInt64Milliseconds(options.series_ttl);
-  rules.tags = options.tags;
-  rules.limits = options.key_limits;
-  rules.container_id_label = options.container_id_label;
-  auto catalog = LoadCatalogIndex(options.catalog_files, options.series_limit);
-  absl::Status status = catalog.status();
-  if (status.ok()) rules.catalog = *std::move(catalog);
-  if (options.mapping_config.empty()) {
-    if (!status.ok()) return status;
-    return rules;
-  }
-  auto mapping = LoadMapping(options.mapping_config);
-  // All of it is said at once.
-  if (!mapping.ok() && !status.ok()) {
-    return UsageError(absl::StrCat(status.message(), "\n", mapping.status().message()));
-  }
-  if (!mapping.ok()) status = mapping.status();
-  if (!status.ok()) return status;
-  rules.mapping = *std::move(mapping);
-  return rules;
 }
 
 // What a signed gauge means to a line that may come in anywhere: dogstatsd only if all listeners
@@ -142,13 +116,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options, Ha
                                                       ServiceManager manager) {
   RaiseDescriptorLimit();
   // Before anything is bound: a broken file shall not even disturb a socket.
-  auto rules = RulesFor(options);
-  const absl::Status web = WebAccess::CheckFile(options.web_config_file);
-  if (!rules.ok() && !web.ok()) {
-    return UsageError(absl::StrCat(rules.status().message(), "\n", web.message()));
-  }
+  auto rules = LoadRulesToStart(options);
   if (!rules.ok()) return rules.status();
-  if (!web.ok()) return web;
   LogMappingWarnings(*rules);
   auto state = StateKeeper::Open({.directory = options.state_directory,
                                   .interval = options.state_interval,
@@ -483,7 +452,7 @@ absl::Status Daemon::Reload() {
 }
 
 absl::Status Daemon::ReloadRules() {
-  auto rules = RulesFor(options_);
+  auto rules = LoadRules(options_);
   if (!rules.ok()) return rules.status();
   LogMappingWarnings(*rules);
   const size_t count = RuleCount(*rules);
