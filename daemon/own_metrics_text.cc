@@ -9,6 +9,7 @@
 
 #include "core/expose/protobuf.h"
 #include "core/expose/text.h"
+#include "core/rules/sanitize.h"
 
 namespace tallyd {
 namespace {

@@ -162,7 +162,7 @@ std::string SeriesText(const std::string& name, const Labels& labels) {
     if (value.empty()) continue;
     text.push_back(opening);
     text.append(label).append("=\"");
-    AppendEscaped(value, &text);
+    AppendEscapedLabelValue(value, &text);
     text.push_back('"');
     opening = ',';
   }

@@ -6,6 +6,8 @@
 #include <bit>
 #include <cstring>
 
+#include "core/expose/page_room.h"
+
 namespace tallyd {
 namespace {
 
@@ -80,16 +82,6 @@ constexpr size_t kFrameBytes = 5;
 constexpr size_t kMaxField = 1 + kMaxVarint;
 // What the copies of short texts may write beyond their end.
 constexpr size_t kBlock = 16;
-
-char* Extend(std::string* page, size_t size) {
-  const size_t old_size = page->size();
-  page->resize(old_size + size);
-  return page->data() + old_size;
-}
-
-void EndAt(const char* end, std::string* page) {
-  page->resize(static_cast<size_t>(end - page->data()));
-}
 
 char* PutVarint(char* out, uint64_t value) {
   while (value >= 0x80) {

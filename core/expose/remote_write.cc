@@ -9,6 +9,7 @@
 
 #include "core/expose/text.h"
 #include "core/expose/write_wire.h"
+#include "core/rules/sanitize.h"
 
 namespace tallyd {
 namespace {

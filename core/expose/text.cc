@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/expose/page_room.h"
 #include "core/merge/family_names.h"
 
 namespace tallyd {
@@ -26,19 +27,6 @@ constexpr double kMaxExactInteger = 9007199254740992.0;  // 2^53
 constexpr size_t kBlock = 32;
 constexpr std::string_view kCounterType = "counter";
 constexpr int kGzipLevel = 1;
-
-// Makes room for `size` bytes at the end of `page` and returns where they begin. Writing by pointer
-// saves a bounds check and a length update for each of the many small parts of a line.
-char* Extend(std::string* page, size_t size) {
-  const size_t old_size = page->size();
-  page->resize(old_size + size);
-  return page->data() + old_size;
-}
-
-// Gives back the room from `end` on that was not needed.
-void EndAt(const char* end, std::string* page) {
-  page->resize(static_cast<size_t>(end - page->data()));
-}
 
 char* Put(char* out, std::string_view text) {
   std::memcpy(out, text.data(), text.size());
@@ -240,24 +228,6 @@ libdeflate_compressor* ThreadCompressor() {
 void AppendValue(double value, std::string* out) {
   char digits[kMaxValueChars];
   out->append(digits, static_cast<size_t>(PutValue(digits, value) - digits));
-}
-
-void AppendEscapedLabelValue(std::string_view value, std::string* out) {
-  for (const char c : value) {
-    switch (c) {
-      case '\\':
-        out->append("\\\\");
-        break;
-      case '"':
-        out->append("\\\"");
-        break;
-      case '\n':
-        out->append("\\n");
-        break;
-      default:
-        out->push_back(c);
-    }
-  }
 }
 
 void AppendEscapedHelp(std::string_view help, TextFormat format, std::string* out) {

@@ -21,8 +21,6 @@ enum class ContentCoding { kIdentity, kGzip };
 // Appends a value as both formats write it: shortest digits that read back as the same double,
 // integers without exponent up to 2^53, NaN, +Inf, -Inf.
 void AppendValue(double value, std::string* out);
-// Appends a label value escaped: backslash, double quote, line feed.
-void AppendEscapedLabelValue(std::string_view value, std::string* out);
 // Appends a HELP text escaped: backslash and line feed, and in OpenMetrics the double quote.
 void AppendEscapedHelp(std::string_view help, TextFormat format, std::string* out);
 

@@ -80,7 +80,7 @@ absl::StatusOr<std::string> RenderLabels(const std::string& name, FamilyType typ
     }
     if (!rendered.empty()) rendered.push_back(',');
     rendered.append(label).append("=\"");
-    AppendEscaped(value, &rendered);
+    AppendEscapedLabelValue(value, &rendered);
     rendered.push_back('"');
   }
   return rendered;

@@ -379,7 +379,7 @@ Verdict Rules::AppendLabels(const std::vector<Label>& labels, SeriesSpec* spec) 
     bytes += label.name.size() + label.value.size();
     if (!spec->labels.empty()) spec->labels.push_back(',');
     spec->labels.append(label.name).append("=\"");
-    AppendEscaped(label.value, &spec->labels);
+    AppendEscapedLabelValue(label.value, &spec->labels);
     spec->labels.push_back('"');
   }
   if (bytes > options_.limits.label_bytes) return Refuse(DropReason::kLabelsTooLong);

@@ -26,7 +26,7 @@ void AppendSanitizedName(std::string_view text, std::string* out) {
   }
 }
 
-void AppendEscaped(std::string_view value, std::string* out) {
+void AppendEscapedLabelValue(std::string_view value, std::string* out) {
   for (const char c : value) {
     switch (c) {
       case '\\':

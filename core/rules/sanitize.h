@@ -13,7 +13,7 @@ namespace tallyd {
 void AppendSanitizedName(std::string_view text, std::string* out);
 
 // Appends a label value as the text formats escape it: backslash, double quote, line feed.
-void AppendEscaped(std::string_view value, std::string* out);
+void AppendEscapedLabelValue(std::string_view value, std::string* out);
 
 }  // namespace tallyd
 

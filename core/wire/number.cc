@@ -2,6 +2,7 @@
 
 #include <fast_float/fast_float.h>
 
+#include <algorithm>
 #include <array>
 #include <cctype>
 #include <charconv>
@@ -49,42 +50,39 @@ bool StripUnderscores(std::string_view text, std::string* stripped) {
   return true;
 }
 
-// mantissa = hexdigits [ "." hexdigits ] with at least one digit; then "p" [sign] digits.
-bool IsHexFloat(std::string_view text) {
-  size_t i = 2;
-  size_t digits = 0;
-  for (; i < text.size() && IsHexDigit(text[i]); ++i) ++digits;
-  if (i < text.size() && text[i] == '.') {
-    for (++i; i < text.size() && IsHexDigit(text[i]); ++i) ++digits;
+// Of a float at `begin`: digits [ "." digits ] with at least one digit. Where it ends, or npos.
+size_t EndOfMantissa(std::string_view text, size_t begin, bool (*is_digit)(char)) {
+  const auto skip = [&](size_t i) {
+    while (i < text.size() && is_digit(text[i])) ++i;
+    return i;
+  };
+  size_t end = skip(begin);
+  size_t digits = end - begin;
+  if (end < text.size() && text[end] == '.') {
+    const size_t fraction = end + 1;
+    end = skip(fraction);
+    digits += end - fraction;
   }
-  if (digits == 0 || i == text.size() || (text[i] | 0x20) != 'p') return false;
-  ++i;
-  if (i < text.size() && (text[i] == '+' || text[i] == '-')) ++i;
-  if (i == text.size()) return false;
-  for (; i < text.size(); ++i) {
-    if (!IsDigit(text[i])) return false;
-  }
-  return true;
+  return digits == 0 ? std::string_view::npos : end;
 }
 
-// digits [ "." digits ] with at least one digit, then an optional exponent with at least one.
+// `mark` in either case, [ sign ], digits: up to the end of the text.
+bool IsExponent(std::string_view text, char mark) {
+  if (text.empty() || (text[0] | 0x20) != mark) return false;
+  text.remove_prefix(1);
+  if (!text.empty() && (text[0] == '+' || text[0] == '-')) text.remove_prefix(1);
+  return !text.empty() && std::all_of(text.begin(), text.end(), IsDigit);
+}
+
+// After "0x". The exponent is not optional.
+bool IsHexFloat(std::string_view text) {
+  const size_t end = EndOfMantissa(text, 2, IsHexDigit);
+  return end != std::string_view::npos && IsExponent(text.substr(end), 'p');
+}
+
 bool IsDecimal(std::string_view text) {
-  size_t i = 0;
-  size_t digits = 0;
-  for (; i < text.size() && IsDigit(text[i]); ++i) ++digits;
-  if (i < text.size() && text[i] == '.') {
-    for (++i; i < text.size() && IsDigit(text[i]); ++i) ++digits;
-  }
-  if (digits == 0) return false;
-  if (i == text.size()) return true;
-  if ((text[i] | 0x20) != 'e') return false;
-  ++i;
-  if (i < text.size() && (text[i] == '+' || text[i] == '-')) ++i;
-  if (i == text.size()) return false;
-  for (; i < text.size(); ++i) {
-    if (!IsDigit(text[i])) return false;
-  }
-  return true;
+  const size_t end = EndOfMantissa(text, 0, IsDigit);
+  return end != std::string_view::npos && (end == text.size() || IsExponent(text.substr(end), 'e'));
 }
 
 // The syntax is checked, so strtod reads exactly the text; it rounds to nearest even in any case.

@@ -6,26 +6,13 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "daemon/nearest_name.h"
 
 namespace tallyd {
 namespace {
 
 constexpr std::array<std::string_view, 9> kTargetLabels = {
     "job", "instance", "cluster", "namespace", "pod", "container", "node", "environment", "region"};
-
-size_t EditDistance(const std::string& a, const std::string& b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
 
 }  // namespace
 
@@ -104,17 +91,10 @@ const PromqlExpr* DeclaredNames::FindRecorded(const std::string& name) const {
 }
 
 std::string DeclaredNames::Nearest(const std::string& name) const {
-  std::string nearest;
-  size_t least = name.size() / 3 + 1;
-  const auto look_at = [&](const std::string& candidate) {
-    const size_t distance = EditDistance(name, candidate);
-    if (distance >= least) return;
-    least = distance;
-    nearest = candidate;
-  };
-  for (const auto& [candidate, meaning] : names_) look_at(candidate);
-  for (const auto& [candidate, recorded] : recorded_) look_at(candidate);
-  return nearest;
+  std::vector<std::string> known;
+  for (const auto& [candidate, meaning] : names_) known.push_back(candidate);
+  for (const auto& [candidate, recorded] : recorded_) known.push_back(candidate);
+  return NearestName(name, known);
 }
 
 }  // namespace tallyd

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "core/rules/sanitize.h"
 
 namespace tallyd {
 namespace {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/expose/protobuf.h"
+#include "core/rules/sanitize.h"
 #include "core/shard/cells.h"
 #include "tests/core/expose/family_reader.h"
 

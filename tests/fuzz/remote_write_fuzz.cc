@@ -18,6 +18,7 @@
 #include "core/expose/remote_write.h"
 #include "core/expose/text.h"
 #include "core/expose/write_request.h"
+#include "core/rules/sanitize.h"
 #include "tests/core/expose/write1.pb.h"
 
 namespace tallyd {

@@ -18,6 +18,7 @@
 #include "core/expose/protobuf.h"
 #include "core/expose/text.h"
 #include "core/groups/text_reader.h"
+#include "core/rules/sanitize.h"
 #include "core/wire/utf8.h"
 #include "tests/core/expose/family_reader.h"
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/merge/merger.h"
+#include "core/rules/sanitize.h"
 #include "tests/core/expose/family_reader.h"
 #include "tests/core/merge/shard_feeder.h"
 

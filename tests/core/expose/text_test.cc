@@ -22,6 +22,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/rules/sanitize.h"
+
 namespace tallyd {
 namespace {
 

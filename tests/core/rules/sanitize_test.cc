@@ -16,7 +16,7 @@ std::string Sanitized(std::string_view text) {
 
 std::string Escaped(std::string_view value) {
   std::string out;
-  AppendEscaped(value, &out);
+  AppendEscapedLabelValue(value, &out);
   return out;
 }
 
