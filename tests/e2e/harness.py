@@ -26,6 +26,9 @@ import exposition
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("TALLYD_BIN", ROOT / "build/release/bin"))
+# Builds with sanitizers are without it: who sends need not be the build that is tested.
+LOAD_PROGRAM = next((path for path in (BIN / "tally-load", ROOT / "build/release/bin/tally-load")
+                     if path.exists()), BIN / "tally-load")
 CLIENTS = pathlib.Path(__file__).resolve().parent / "clients"
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -317,7 +320,7 @@ def run_tallyd(*flags, seconds=10):
 def tally_load(*flags, seconds=60):
     """Runs tally-load and returns its account."""
     done = subprocess.run(
-        [str(BIN / "tally-load"), *[str(flag) for flag in flags]],
+        [str(LOAD_PROGRAM), *[str(flag) for flag in flags]],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,5 +1,6 @@
 """A: the process, and its beginning and end."""
 
+import json
 import os
 import signal
 import socket
@@ -164,6 +165,36 @@ def broken_reloads(run):
             answer = rig.daemon.get("/-/reload", method="POST")
             run.check("T", answer.status == 200
                       and rig.own("tallyd_config_last_reload_successful") == 1, "and good again")
+            rig.alive()
+
+
+@scenario("A13")
+def a_listener_to_a_port_in_use(run):
+    """Addresses are read at the start alone. So a reload, by signal and by HTTP, moves no listener,
+    whatever the file says by now; and whoever starts with that file ends, naming the address."""
+    with scratch() as directory, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        file = directory / "tallyd.yaml"
+        file.write_text("merge: {interval: 50ms}\n")
+        with Rig(run, f"--config.file={file}", "--web.enable-lifecycle") as rig:
+            load = rig.start_load(3)
+            before = rig.daemon.addresses
+            file.write_text(json.dumps({"statsd": {"listen-udp": [taken]}}))
+            os.kill(rig.daemon.pid, signal.SIGHUP)
+            answer = rig.daemon.get("/-/reload", method="POST")
+            run.check("T", answer.status == 200 and rig.own("tallyd_config_last_reload_successful") == 1,
+                      f"reads the mapping again, if there is one: {answer.status} {answer.body[:200]}")
+            code, _, errors = run_tallyd(f"--config.file={file}", "--statsd.listen-tcp=",
+                                         "--web.listen-address=127.0.0.1:0")
+            run.check("T", code == IN_USE and taken in errors, f"a start with it: {code} {errors}")
+            rig.finish_load(load)
+            ledger = rig.counted()
+            run.check("C", ledger.lost == 0, f"{ledger}")
+            run.check("A", before == rig.daemon.addresses and rig.daemon.get("/-/ready").status == 200,
+                      "listens as before")
+            rig.sent += send_all(rig, [b"a:1|c"])
+            rig.counted()
             rig.alive()
 
 

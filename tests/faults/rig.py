@@ -6,10 +6,12 @@ import os
 import pathlib
 import re
 import subprocess
+import tempfile
 import threading
 import time
 
-from harness import BIN, SLOWNESS, Daemon, run_tallyd, scratch, wait_for
+from harness import LOAD_PROGRAM, SLOWNESS, Daemon, run_tallyd, scratch, wait_for
+from test_conservation import read_expectation
 
 RATE = int(50_000 / SLOWNESS)  # samples a second, over all transports
 SETTLE_SECONDS = 5
@@ -20,14 +22,18 @@ SANITIZER = re.compile(r"(Address|Thread|Leak|UndefinedBehavior)Sanitizer|runtim
 
 
 class Load:
-    """tally-load over UDP, UNIX datagrams and a UNIX stream, a third of the rate each."""
+    """tally-load over each of these transports, with equal shares of the rate."""
 
-    def __init__(self, rig, seconds, rate=RATE, series=600):
+    LINES = 10  # a packet
+
+    def __init__(self, urls, seconds, rate=RATE, series=600, mix="60:20:20"):
         self._processes = []
-        for kind, url in rig.urls().items():
-            argv = [BIN / "tally-load", "--to", url, "--rate", rate // 3, "--seconds", seconds,
+        self._totals = tempfile.TemporaryDirectory(prefix="tallyd-load-")
+        for kind, url in urls.items():
+            argv = [LOAD_PROGRAM, "--to", url, "--rate", rate // len(urls), "--seconds", seconds,
                     "--series", series, "--tags", 1, "--names", 20, "--prefix", f"load_{kind}",
-                    "--lines-per-packet", 10]
+                    "--mix", mix, "--lines-per-packet", self.LINES,
+                    "--expect", f"{self._totals.name}/{kind}"]
             if kind != "udp":
                 argv.append("--wait")
             self._processes.append((kind, subprocess.Popen(
@@ -46,11 +52,19 @@ class Load:
         self._processes = []
         return accounts
 
+    def totals(self):
+        """{(name, labels): value} that a scrape must show, once it is finished."""
+        totals = {}
+        for path in pathlib.Path(self._totals.name).iterdir():
+            totals.update(read_expectation(path)[0])
+        return totals
+
     def stop(self):
         for _, process in self._processes:
             process.kill()
             process.communicate()
         self._processes = []
+        self._totals.cleanup()
 
 
 class Rig:
@@ -92,7 +106,7 @@ class Rig:
     # ---- load ----
 
     def start_load(self, seconds, **keywords):
-        load = Load(self, seconds, **keywords)
+        load = Load(self.urls(), seconds, **keywords)
         self.loads.append(load)
         return load
 
