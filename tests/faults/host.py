@@ -183,7 +183,7 @@ def no_privileges(run):
 @scenario("F12")
 def one_cpu(run):
     with Rig(run, "--shards=64", wrapper=("taskset", "-c", "0")) as rig:
-        load = rig.start_load(4, rate=int(20_000 / SLOWNESS))
+        load = rig.start_load(None, rate=int(20_000 / SLOWNESS))
         before = rig.samples_per_second(1)
         rig.recovered(before)
         rig.finish_load(load)

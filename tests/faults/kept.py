@@ -58,9 +58,9 @@ class Kept:
                 "unixgram": f"unixgram://{self.directory}/g",
                 "unixstream": f"unixstream://{self.directory}/s"}
 
-    def start_load(self, seconds, kinds=("udp", "unixgram", "unixstream"), rate=RATE):
+    def start_load(self, kinds=("udp", "unixgram", "unixstream"), rate=RATE):
         urls = {kind: url for kind, url in self.urls().items() if kind in kinds}
-        load = Load(urls, seconds, rate, mix="1:0:0")
+        load = Load(urls, None, rate, mix="1:0:0")
         self.loads.append(load)
         return load
 

@@ -29,7 +29,7 @@ def killed(run):
     """Datagrams alone: what a stream's peer had sent to a process that is no more, it knows."""
     kills = 10 if run.full else 3
     with Kept(run) as kept:
-        load = kept.start_load(2 * kills + 3, ("udp", "unixgram"))
+        load = kept.start_load(("udp", "unixgram"))
         before = kept.samples_per_second(1)
         for _ in range(kills):
             time.sleep(0.5)
@@ -46,8 +46,7 @@ def killed(run):
             run.check("T", recovered.get("taken", 0) + recovered.get("saved", 0) > 0,
                       f"{recovered}; {kept.life.log()[-1500:]}")
         kept.recovered(before)
-        accounts = kept.finish_load(load)
-        sent = sum(account["samples"] for account in accounts.values())
+        sent = sum(account["samples"] for account in kept.finish_load(load).values())
         # Each shard may have had a call's worth in hand, which nobody has counted.
         in_hand = kills * SHARDS * DATAGRAMS_A_CALL * Load.LINES
         ledger = kept.settle(sent - in_hand)
@@ -112,7 +111,7 @@ def a_merger_that_hangs(run):
 def no_cpu_left(run):
     seconds, watchdog = (60, 15) if run.full else (5, 3 * SLOWNESS)
     with Kept(run, watchdog=watchdog) as kept, contextlib.ExitStack() as stack:
-        load = kept.start_load(seconds + 8)
+        load = kept.start_load()
         before = kept.samples_per_second(1)
         busy = [subprocess.Popen(["timeout", str(seconds + 30), "sh", "-c", "while :; do :; done"])
                 for _ in range(2 * (os.cpu_count() or 2))]
@@ -135,7 +134,7 @@ def restarted_again_and_again(run):
     with Kept(run) as kept, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as half:
         half.connect(f"{kept.directory}/s")
         whole, sent = frame(b"half:1|c"), 0
-        load = kept.start_load(seconds + 2)
+        load = kept.start_load()
         before = kept.samples_per_second(1)
         begun = time.monotonic()
         for number in range(1, restarts + 1):

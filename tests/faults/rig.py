@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import tempfile
 import threading
@@ -14,6 +15,7 @@ from harness import LOAD_PROGRAM, SLOWNESS, Daemon, run_tallyd, scratch, wait_fo
 from test_conservation import read_expectation
 
 RATE = int(50_000 / SLOWNESS)  # samples a second, over all transports
+MAX_LOAD_SECONDS = 300
 SETTLE_SECONDS = 5
 SHARE_RECOVERED = 0.95
 MAX_LOG_LINES = 10
@@ -22,11 +24,14 @@ SANITIZER = re.compile(r"(Address|Thread|Leak|UndefinedBehavior)Sanitizer|runtim
 
 
 class Load:
-    """tally-load over each of these transports, with equal shares of the rate."""
+    """tally-load over each of these transports, with equal shares of the rate, for so many seconds;
+    None is until it is finished."""
 
     LINES = 10  # a packet
 
     def __init__(self, urls, seconds, rate=RATE, series=600, mix="60:20:20"):
+        self._until_finished = seconds is None
+        seconds = MAX_LOAD_SECONDS if seconds is None else seconds
         self._processes = []
         self._totals = tempfile.TemporaryDirectory(prefix="tallyd-load-")
         for kind, url in urls.items():
@@ -44,6 +49,9 @@ class Load:
     def finish(self):
         """{transport: account}, once all is sent."""
         accounts = {}
+        for _, process in self._processes:
+            if self._until_finished:
+                process.send_signal(signal.SIGINT)
         for kind, process in self._processes:
             out, error = process.communicate(timeout=max(1, self._deadline - time.monotonic()))
             if process.returncode != 0:
@@ -63,6 +71,8 @@ class Load:
         for _, process in self._processes:
             process.kill()
             process.communicate()
+        self._until_finished = seconds is None
+        seconds = MAX_LOAD_SECONDS if seconds is None else seconds
         self._processes = []
         self._totals.cleanup()
 

@@ -56,7 +56,7 @@ def slow_loris(run):
     count = 1000
     with Rig(run, "--statsd.idle-timeout=1s") as rig, descriptors_of_ours(count + 500), \
             contextlib.ExitStack() as stack:
-        load = rig.start_load(5)
+        load = rig.start_load(None)
         before = rig.samples_per_second(1)
         slow = [stack.enter_context(stream(rig)) for _ in range(count)]
         end = time.monotonic() + 1.5 * SLOWNESS

@@ -84,7 +84,7 @@ def names_that_do_not_resolve(run):
         flag = to(directory, lost="http://no-such-host.invalid:9091",
                   good=f"http://localhost:{good.port}")
         with Rig(run, flag) as rig:
-            load = rig.start_load(3)
+            load = rig.start_load(None)
             before = rig.samples_per_second(1)
             wait_for("pushes to the good one", lambda: push_metric(
                 rig.daemon, "tallyd_push_successes_total", target="good") >= 3)
