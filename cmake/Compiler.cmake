@@ -25,11 +25,17 @@ function(tally_library name)
   target_link_libraries(${name} PUBLIC ${ARG_DEPENDS})
 endfunction()
 
-# tally_test(NAME SOURCES ... DEPENDS ...): a GoogleTest program, run by CTest as one test.
+# Builds the tests labelled "concurrent" alone: those that ThreadSanitizer is for.
+add_custom_target(concurrent_tests)
+
+# tally_test(NAME SOURCES ... DEPENDS ... LABELS ...): a GoogleTest program, run by CTest as one test.
 function(tally_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "unit;${ARG_LABELS}" TIMEOUT 300)
+  if("concurrent" IN_LIST ARG_LABELS)
+    add_dependencies(concurrent_tests ${name})
+  endif()
 endfunction()
