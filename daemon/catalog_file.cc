@@ -1,13 +1,9 @@
 #include "daemon/catalog_file.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
-#include <functional>
-#include <initializer_list>
-#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -18,6 +14,7 @@
 #include "daemon/exit_code.h"
 #include "daemon/file_text.h"
 #include "daemon/nearest_name.h"
+#include "daemon/yaml_fields.h"
 #include "daemon/yaml_scalar.h"
 #include "daemon/yaml_tree.h"
 
@@ -25,71 +22,14 @@ namespace tallyd {
 namespace {
 
 using Kind = YamlNode::Kind;
-
-// Where a value is: its key with those around it, and the key's line.
-struct Place {
-  std::string key;
-  int line = 1;
-};
-
-std::string Shown(const YamlNode& node) {
-  switch (node.kind) {
-    case Kind::kNull:
-      return "null";
-    case Kind::kScalar:
-      return Quoted(node.text);
-    case Kind::kSequence:
-      return "a list";
-    case Kind::kMap:
-      return "a map";
-  }
-  return "";
-}
-
-bool IsNull(const YamlNode& node) { return node.kind == Kind::kNull; }
-
-// Durations as Prometheus writes them: 1h30m, 15s, 500ms, 1d; units descend, each once. 0 needs
-// none.
-std::optional<int64_t> ReadDurationMs(std::string_view text) {
-  struct Unit {
-    std::string_view name;
-    int64_t ms;
-  };
-  static constexpr std::array<Unit, 7> kUnits = {{{"y", 31'536'000'000},
-                                                  {"w", 604'800'000},
-                                                  {"d", 86'400'000},
-                                                  {"h", 3'600'000},
-                                                  {"m", 60'000},
-                                                  {"s", 1'000},
-                                                  {"ms", 1}}};
-  constexpr size_t kMostDigits = 7;  // so that nothing overflows
-  if (text == "0") return 0;
-  if (text.empty()) return std::nullopt;
-  int64_t total = 0;
-  size_t next_unit = 0;
-  while (!text.empty()) {
-    const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
-    if (digits == 0 || digits > kMostDigits) return std::nullopt;
-    int64_t number = 0;
-    for (const char digit : text.substr(0, digits)) number = number * 10 + (digit - '0');
-    text.remove_prefix(digits);
-    const size_t letters = std::min(text.find_first_of("0123456789"), text.size());
-    while (next_unit < kUnits.size() && kUnits[next_unit].name != text.substr(0, letters)) {
-      ++next_unit;
-    }
-    if (next_unit == kUnits.size()) return std::nullopt;
-    total += number * kUnits[next_unit++].ms;
-    text.remove_prefix(letters);
-  }
-  return total;
-}
+using Place = YamlFields::Place;
 
 // Turns the tree into a Catalog. A value of the wrong type is complained of and reads as none, so
 // that the rest of the file is looked at too.
-class CatalogReader {
+class CatalogReader : public YamlFields {
  public:
   CatalogReader(const YamlTree& tree, std::string_view file, Complaints* complaints)
-      : tree_(tree), complaints_(complaints) {
+      : YamlFields(tree, complaints) {
     catalog_.file = std::string(file);
   }
 
@@ -99,8 +39,7 @@ class CatalogReader {
     const YamlNode* metrics = nullptr;
     Place labels_place;
     Place metrics_place;
-    lines_ = &out.key_lines;
-    const YamlNode& root = tree_.root();
+    const YamlNode& root = tree().root();
     if (!IsNull(root)) {
       ReadMap(
           root, {"", root.line},
@@ -133,9 +72,9 @@ class CatalogReader {
                [&](auto& value, auto& place) {
                  ForEachItem(value, place, [&](auto& item) { ReadAlert(item); });
                }},
-          });
+          },
+          &out.key_lines);
     }
-    lines_ = nullptr;
     // The metrics need the shared labels, wherever these stand.
     if (labels != nullptr) ReadSharedLabels(*labels, labels_place);
     if (metrics != nullptr) {
@@ -145,143 +84,6 @@ class CatalogReader {
   }
 
  private:
-  struct Field {
-    std::string_view key;
-    std::function<void(const YamlNode& value, const Place& place)> read;
-  };
-
-  // ---- Maps and lists ----
-
-  // `node` is a map of these keys, each at most once.
-  void ReadMap(const YamlNode& node, const Place& place, std::initializer_list<Field> fields) {
-    std::vector<bool> seen(fields.size());
-    std::vector<KeyLine>* const lines = std::exchange(lines_, nullptr);
-    ForEachKey(node, place, [&](const std::string& key, const Place& inner, const YamlNode& value) {
-      const auto* const field = std::find_if(fields.begin(), fields.end(),
-                                             [&key](const Field& each) { return each.key == key; });
-      if (field == fields.end()) return ComplainOfUnknown(key, inner, fields);
-      const auto number = static_cast<size_t>(field - fields.begin());
-      if (seen[number]) return Complain(inner, "is there twice; keep one of them");
-      seen[number] = true;
-      if (lines != nullptr) lines->push_back({key, inner.line});
-      field->read(value, inner);
-    });
-    lines_ = lines;
-  }
-
-  void ComplainOfUnknown(const std::string& key, const Place& place,
-                         std::initializer_list<Field> fields) {
-    std::vector<std::string> known;
-    for (const Field& field : fields) known.emplace_back(field.key);
-    const std::string nearest = NearestName(key, known);
-    Complain(place,
-             absl::StrCat("is no key here; ",
-                          nearest.empty() ? absl::StrCat("use one of ", absl::StrJoin(known, ", "))
-                                          : absl::StrCat("did you mean ", nearest, "?")));
-  }
-
-  // Calls `each(key, place, value)`.
-  template <class Each>
-  void ForEachKey(const YamlNode& map, const Place& place, const Each& each) {
-    if (IsNull(map)) return;
-    if (map.kind != Kind::kMap) {
-      return Complain(place, absl::StrCat(Shown(map), " is no map; write keys with their values"));
-    }
-    for (size_t i = 0; i + 1 < map.children.size(); i += 2) {
-      const YamlNode& key = tree_.node(map.children[i]);
-      if (key.kind != Kind::kScalar) {
-        Complain({place.key, key.line}, absl::StrCat("a key is ", Shown(key), "; write text"));
-        continue;
-      }
-      const Place inner = {place.key.empty() ? key.text : absl::StrCat(place.key, ".", key.text),
-                           key.line};
-      if (key.is_plain && key.text == "<<") {
-        Complain(inner, "merge keys are not read here; write the keys out");
-        continue;
-      }
-      each(key.text, inner, tree_.node(map.children[i + 1]));
-    }
-  }
-
-  // The same of keys that the author chooses, each once.
-  template <class Each>
-  void ForEachName(const YamlNode& map, const Place& place, const Each& each) {
-    std::vector<std::string_view> seen;
-    ForEachKey(map, place, [&](const std::string& key, const Place& inner, const YamlNode& value) {
-      if (std::find(seen.begin(), seen.end(), key) != seen.end()) {
-        return Complain(inner, "is there twice; keep one of them");
-      }
-      if (seen.size() == kMostNames) Complain(inner, "is one too many; 1000 are enough");
-      if (seen.size() > kMostNames) return;
-      seen.push_back(key);
-      each(key, inner, value);
-    });
-  }
-
-  template <class Each>
-  void ForEachItem(const YamlNode& value, const Place& place, const Each& each) {
-    if (IsNull(value)) return;
-    if (value.kind != Kind::kSequence) {
-      return Complain(place, absl::StrCat(Shown(value), " is no list; begin its items with -"));
-    }
-    for (const uint32_t child : value.children) each(tree_.node(child));
-  }
-
-  // ---- Values ----
-
-  void Read(const YamlNode& value, const Place& place, std::string* out) {
-    if (value.kind == Kind::kScalar) {
-      *out = value.text;
-    } else if (!IsNull(value)) {
-      Complain(place, absl::StrCat("is ", Shown(value), "; write text"));
-    }
-  }
-
-  void Read(const YamlNode& value, const Place& place, bool* out) {
-    if (IsNull(value)) return;
-    if (const auto read = YamlBool(value)) {
-      *out = *read;
-    } else {
-      Complain(place, absl::StrCat(Shown(value), " is no truth value; write true or false"));
-    }
-  }
-
-  void Read(const YamlNode& value, const Place& place, double* out) {
-    if (const auto read = YamlNumber(value)) {
-      *out = *read;
-    } else {
-      Complain(place, absl::StrCat(Shown(value), " is no number; write one, without quotes"));
-    }
-  }
-
-  void ReadMs(const YamlNode& value, const Place& place, int64_t* out) {
-    const auto read = value.kind == Kind::kScalar ? ReadDurationMs(value.text) : std::nullopt;
-    if (read) {
-      *out = *read;
-    } else {
-      Complain(place, absl::StrCat(Shown(value),
-                                   " is no duration; write one such as 500ms, 15s, 5m or 1h30m"));
-    }
-  }
-
-  void Read(const YamlNode& value, const Place& place, std::vector<std::string>* out) {
-    if (value.kind == Kind::kScalar) return out->push_back(value.text);
-    ForEachItem(value, place, [&](const YamlNode& item) {
-      if (item.kind == Kind::kScalar) return out->push_back(item.text);
-      Complain({place.key, item.line}, absl::StrCat("has ", Shown(item), "; write text"));
-    });
-  }
-
-  void Read(const YamlNode& value, const Place& place,
-            std::vector<std::pair<std::string, std::string>>* out) {
-    ForEachName(value, place,
-                [&](const std::string& key, const Place& inner, const YamlNode& item) {
-                  std::string text;
-                  Read(item, inner, &text);
-                  out->emplace_back(key, std::move(text));
-                });
-  }
-
   void ReadMode(const YamlNode& value, const Place& place) {
     for (const CatalogMode mode : {CatalogMode::kOpen, CatalogMode::kWarn, CatalogMode::kEnforce}) {
       if (value.kind == Kind::kScalar && value.text == Name(mode)) {
@@ -350,7 +152,7 @@ class CatalogReader {
   void ReadLabels(const YamlNode& node, const Place& place, DeclaredMetric* metric) {
     if (node.kind != Kind::kSequence) return ReadOwnLabels(node, place, metric);
     for (const uint32_t child : node.children) {
-      const YamlNode& item = tree_.node(child);
+      const YamlNode& item = tree().node(child);
       if (item.kind != Kind::kScalar) {
         ReadOwnLabels(item, {place.key, item.line}, metric);
         continue;
@@ -369,12 +171,12 @@ class CatalogReader {
     ForEachName(node, place,
                 [&](const std::string& name, const Place& inner, const YamlNode& value) {
                   DeclaredLabel label = LabelOf(name, inner.line);
-                  const size_t before = complaints_->size();
+                  const size_t before = complaints();
                   ReadLabel(value, inner, &label);
                   const bool bounded = label.is_enumerable() || label.max_values != 0;
                   if (!bounded && !UseShared(&label) && IsNull(value))
                     ComplainOfUnshared(name, inner);
-                  if (complaints_->size() == before) metric->labels.push_back(std::move(label));
+                  if (complaints() == before) metric->labels.push_back(std::move(label));
                 });
   }
 
@@ -410,7 +212,6 @@ class CatalogReader {
                       absl::StrCat(Shown(node), " is no metric; write name, type and so on"));
     }
     bool typed = false;
-    lines_ = &metric.key_lines;
     ReadMap(
         node, place,
         {
@@ -446,8 +247,8 @@ class CatalogReader {
             {"owner", [&](auto& value, auto& inner) { Read(value, inner, &metric.owner); }},
             {"runbook", [&](auto& value, auto& inner) { Read(value, inner, &metric.runbook); }},
             {"panel", [&](auto& value, auto& inner) { ReadPanel(value, inner, &metric.panel); }},
-        });
-    lines_ = nullptr;
+        },
+        &metric.key_lines);
     if (!typed) {
       Complain({absl::StrCat(place.key, ".type"), metric.line},
                "is missing; write counter, gauge, histogram, summary or set");
@@ -484,8 +285,8 @@ class CatalogReader {
     std::string key(list);
     if (node.kind == Kind::kMap) {
       for (size_t i = 0; i + 1 < node.children.size(); i += 2) {
-        const YamlNode& name = tree_.node(node.children[i + 1]);
-        if (tree_.node(node.children[i]).text != "name" || name.text.empty()) continue;
+        const YamlNode& name = tree().node(node.children[i + 1]);
+        if (tree().node(node.children[i]).text != "name" || name.text.empty()) continue;
         absl::StrAppend(&key, ".", name.text.size() <= 100 ? name.text : Quoted(name.text));
         break;
       }
@@ -581,7 +382,6 @@ class CatalogReader {
     DeclaredAlert alert;
     alert.line = node.line;
     const Place place = PlaceOf("alerts", node);
-    std::vector<KeyLine>* const lines = std::exchange(lines_, &alert.key_lines);
     ReadMap(
         node, place,
         {
@@ -599,8 +399,8 @@ class CatalogReader {
              [&](auto& value, auto& inner) {
                ForEachItem(value, inner, [&](auto& item) { ReadAlertTest(item, inner, &alert); });
              }},
-        });
-    lines_ = lines;
+        },
+        &alert.key_lines);
     catalog_.alerts.push_back(std::move(alert));
   }
 
@@ -623,23 +423,10 @@ class CatalogReader {
     alert->tests.push_back(std::move(test));
   }
 
-  void Complain(const Place& place, std::string_view text) {
-    complaints_->Add(place.line, place.key.empty() ? "file" : Shortened(place.key), text);
-  }
+  static constexpr size_t kMostLabels = 50;  // of a metric
 
-  // A key may be as long as the file.
-  static std::string Shortened(const std::string& key) {
-    return key.size() <= 200 ? key : Quoted(key);
-  }
-
-  static constexpr size_t kMostLabels = 50;   // of a metric
-  static constexpr size_t kMostNames = 1000;  // of labels, and of series of a test
-
-  const YamlTree& tree_;
-  Complaints* complaints_;
   Catalog catalog_;
   std::vector<DeclaredLabel> shared_labels_;
-  std::vector<KeyLine>* lines_ = nullptr;  // of what is being read
 };
 
 Catalog ReadCatalog(std::string_view yaml, std::string_view file, Complaints* complaints) {
