@@ -1,4 +1,5 @@
-// A saved state of any bytes: refused, or read to something that is written and read the same again.
+// A saved state of any bytes: refused, or read to something that is written and read the same
+// again.
 
 #include <cstdint>
 #include <cstdlib>

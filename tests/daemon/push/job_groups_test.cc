@@ -10,8 +10,7 @@ namespace tallyd {
 namespace {
 
 TEST(JobGroupIndexTest, FindsWhoseASeriesIs) {
-  const JobGroupIndex index({Grouping{{"job", "n"}, {"instance", "a"}},
-                             Grouping{{"job", "n"}},
+  const JobGroupIndex index({Grouping{{"job", "n"}, {"instance", "a"}}, Grouping{{"job", "n"}},
                              Grouping{{"job", "n"}, {"instance", "a"}, {"zone", "e\"u"}},
                              Grouping{{"job", "m"}, {"zone", "eu"}}});
   constexpr int kNobodys = JobGroupIndex::kNobodys;
