@@ -71,8 +71,6 @@ class Load:
         for _, process in self._processes:
             process.kill()
             process.communicate()
-        self._until_finished = seconds is None
-        seconds = MAX_LOAD_SECONDS if seconds is None else seconds
         self._processes = []
         self._totals.cleanup()
 
@@ -176,10 +174,13 @@ class Rig:
             wait_for("descriptors", back, SETTLE_SECONDS)
         except AssertionError:
             self.run.check("B", False, f"descriptors, threads {self.handles()}, at first {self.base}")
+        took = min(self._scrape_time() for _ in range(3))  # whatever else the machine does
+        self.run.check("B", took <= scrape_seconds * SLOWNESS, f"scrape took {took:.2f} s")
+
+    def _scrape_time(self):
         begin = time.monotonic()
         self.daemon.get("/metrics", timeout=60)
-        took = time.monotonic() - begin
-        self.run.check("B", took <= scrape_seconds * SLOWNESS, f"scrape took {took:.2f} s")
+        return time.monotonic() - begin
 
     def recovered(self, before=None):
         """Scrapes are fine; with `before`, a load that still runs is applied as fast as then."""
