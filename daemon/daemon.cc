@@ -137,6 +137,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options, Ha
   if (status.ok()) status = daemon->StartAdmin();
   if (!status.ok()) return status;
   daemon->StartPushes();
+  if (daemon->jobs_) daemon->jobs_->Restore();
   daemon->StartSignals();
   daemon->LogReady();
   daemon->StartReports();
@@ -325,11 +326,15 @@ void Daemon::StartJobs() {
     // One shard for all: gauges that a job sets keep their order.
     shards_->threads().front()->Take(std::move(batch), *listeners_->jobs(), std::move(done));
   };
-  jobs_ = std::make_unique<JobSessions>(
-      &control_, absl::StrCat(options_.admin_socket, ".job-"), options_.unixsocket_mode,
-      groups_.get(), &own_metrics_->registry(), take, [this](const JobChange& change) {
-        if (pushes_) pushes_->OnJob(change);
-      });
+  if (auto file = state_->FileBeside(JobMemory::kFileName); file != nullptr) {
+    job_memory_ = std::make_unique<JobMemory>(std::move(file), &own_metrics_->registry());
+  }
+  jobs_ = std::make_unique<JobSessions>(&control_, absl::StrCat(options_.admin_socket, ".job-"),
+                                        options_.unixsocket_mode, groups_.get(), job_memory_.get(),
+                                        &own_metrics_->registry(), take,
+                                        [this](const JobChange& change) {
+                                          if (pushes_) pushes_->OnJob(change);
+                                        });
 }
 
 absl::Status Daemon::StartAdmin() {
@@ -510,6 +515,7 @@ void Daemon::Finish() {
   // Jobs that ended just now are told to the pushes before these end.
   if (push_) push_->Stop();
   groups_->Stop();
+  if (job_memory_) job_memory_->Stop();
   if (pushes_) {
     TellManager(absl::StrCat("STATUS=pushing a last time\n", ExtendedTimeout()));
     pushes_->Finish(options_.push_exit_timeout);

@@ -19,10 +19,10 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
-#include "core/groups/pushed_family.h"
 #include "core/wire/utf8.h"
 #include "daemon/address.h"
 #include "daemon/clock.h"
+#include "daemon/job_record.h"
 #include "daemon/log.h"
 #include "daemon/udp_listener.h"
 #include "daemon/unix_path.h"
@@ -37,17 +37,8 @@ constexpr size_t kMaxTagBytes = 1024;  // of all labels of a session
 constexpr int kMaxDatagrams = 32;      // of a batch
 constexpr int kReceiveBufferBytes = 4 << 20;
 constexpr absl::Duration kMaxTtl = absl::Hours(24 * 366);
-constexpr int kUnknownExit = -1;
 
-PushedFamily Gauge(const char* help, double value) {
-  PushedFamily family;
-  family.type = FamilyType::kGauge;
-  family.help = help;
-  family.metrics.emplace_back().value = value;
-  return family;
-}
-
-double UnixTime() { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); }
+double UnixTime(absl::Time time) { return absl::ToDoubleSeconds(time - absl::UnixEpoch()); }
 
 size_t TextSize(const Grouping& labels) {
   size_t size = 0;
@@ -110,12 +101,13 @@ class JobSessions::Impl : public std::enable_shared_from_this<JobSessions::Impl>
  public:
   class Session;
 
-  Impl(Loop* loop, std::string prefix, mode_t mode, PushedGroups* groups,
+  Impl(Loop* loop, std::string prefix, mode_t mode, PushedGroups* groups, JobMemory* memory,
        prometheus::Registry* registry, Take take, Tell tell)
       : loop_(*loop),
         prefix_(std::move(prefix)),
         mode_(mode),
         groups_(groups),
+        memory_(memory),
         take_(std::move(take)),
         tell_(std::move(tell)),
         open_(prometheus::BuildGauge()
@@ -136,6 +128,9 @@ class JobSessions::Impl : public std::enable_shared_from_this<JobSessions::Impl>
   }
 
   void Open(AdminSocket connection, const JobRequest& request);
+  void Restore();
+  // What an earlier run of the job left and this one does not say stays.
+  void Show(const JobRecord& job, absl::Time now, bool restored);
   void Stop();
   // What is still under way then ends with the loops.
   void Forget() { sessions_.clear(); }
@@ -145,6 +140,7 @@ class JobSessions::Impl : public std::enable_shared_from_this<JobSessions::Impl>
   const std::string prefix_;
   const mode_t mode_;
   PushedGroups* const groups_;
+  JobMemory* const memory_;
   const Take take_;
   const Tell tell_;
   prometheus::Gauge& open_;
@@ -192,7 +188,7 @@ class JobSessions::Impl::Session : public std::enable_shared_from_this<Session> 
     text_ = std::move(answer);
     boost::asio::async_write(connection_, boost::asio::buffer(text_),
                              [self = shared_from_this()](const error_code& error, size_t) {
-                               error ? self->End(kUnknownExit) : self->ReadEnd();
+                               error ? self->End(kUnknownExitCode) : self->ReadEnd();
                              });
     AwaitDatagrams(&unix_);
     AwaitDatagrams(&udp_);
@@ -229,11 +225,11 @@ class JobSessions::Impl::Session : public std::enable_shared_from_this<Session> 
     absl::string_view said(said_.data(), said_size_);
     const bool whole = absl::ConsumeSuffix(&said, "\n");
     if (!whole && !error && said_size_ < said_.size()) return ReadEnd();
-    int exit_code = kUnknownExit;
+    int exit_code = kUnknownExitCode;
     const bool understood = whole && absl::ConsumePrefix(&said, "exit ") &&
                             absl::SimpleAtoi(said, &exit_code) && exit_code >= 0 &&
                             exit_code <= 255;
-    End(understood ? exit_code : kUnknownExit);
+    End(understood ? exit_code : kUnknownExitCode);
   }
 
   void AwaitDatagrams(LoopDescriptor* socket) {
@@ -280,62 +276,36 @@ class JobSessions::Impl::Session : public std::enable_shared_from_this<Session> 
   }
 
   void ShowStart() {
-    PushedFamilies families;
-    families["tallyd_job_running"] = Gauge("Whether the job is running.", 1);
-    families["tallyd_job_started_timestamp_seconds"] =
-        Gauge("When the job was last started, in Unix time.", UnixTime());
-    Show(std::move(families), absl::ZeroDuration());
+    const absl::Time now = absl::Now();
+    Show(now, {{kJobRunning, 1}, {kJobStarted, UnixTime(now)}});
   }
 
   void ShowEnd() {
+    const absl::Time now = absl::Now();
     const bool success = exit_code_ == 0;
-    PushedFamilies families;
-    families["tallyd_job_running"] = Gauge("Whether the job is running.", 0);
-    families["tallyd_job_duration_seconds"] = Gauge("How long the job ran.", duration_s_);
-    families["tallyd_job_exit_code"] = Gauge(
-        "The job's exit code; 128 and the signal's number, if it was killed; -1 if nobody knows.",
-        exit_code_);
-    families["tallyd_job_success"] = Gauge("Whether the job's exit code was 0.", success ? 1 : 0);
-    if (success) {
-      families["tallyd_job_last_success_timestamp_seconds"] =
-          Gauge("When the job last ended with exit code 0, in Unix time.", UnixTime());
-    }
-    Show(std::move(families), request_.ttl);
+    JobValues values = {{kJobRunning, 0},
+                        {kJobDuration, duration_s_},
+                        {kJobExitCode, exit_code_},
+                        {kJobSuccess, success ? 1 : 0}};
+    if (success) values[kJobLastSuccess] = UnixTime(now);
+    Show(now, std::move(values));
   }
 
-  // What an earlier run of the job left and this one does not say stays.
-  void Show(PushedFamilies families, absl::Duration ttl) {
-    auto push = std::make_shared<Push>();
-    push->owner = GroupOwner::kJob;
-    push->grouping = request_.labels;
-    push->families = std::move(families);
-    push->mode = PushMode::kReplaceFamilies;
-    push->now_ns = MonotonicNs();
-    push->ttl_ns = absl::ToInt64Nanoseconds(ttl);
-    push->unix_seconds = UnixTime();
-    JobChange change;
-    change.labels = request_.labels;
-    change.running = !closed_;
-    change.ttl = ttl;
-    all_->groups_->Post([push, change, all = all_](GroupStore* store) mutable {
-      const absl::Status status = store->Apply(std::move(*push));
-      if (!status.ok()) {
-        LogWarn("a job cannot be shown", {{"error", std::string(status.message())}});
-        return;
-      }
-      for (auto& [name, text] : store->TextOf(GroupOwner::kJob, change.labels)) {
-        change.shown.push_back({.name = name, .text = text, .series = 1});
-      }
-      all->tell_(change);
-    });
+  void Show(absl::Time now, JobValues values) {
+    JobRecord job;
+    job.labels = request_.labels;
+    job.ttl = request_.ttl;
+    job.values = std::move(values);
+    if (closed_ && job.ttl > absl::ZeroDuration()) job.until = now + job.ttl;
+    all_->Show(job, now, false);
   }
 
   // Everything that was sent is counted.
   void Finish() {
     if (std::exchange(closed_, true)) return;
-    prometheus::Counter* const result = exit_code_ == 0              ? all_->succeeded_
-                                        : exit_code_ == kUnknownExit ? all_->lost_
-                                                                     : all_->failed_;
+    prometheus::Counter* const result = exit_code_ == 0                  ? all_->succeeded_
+                                        : exit_code_ == kUnknownExitCode ? all_->lost_
+                                                                         : all_->failed_;
     result->Increment();
     ShowEnd();
     error_code ignored;
@@ -377,7 +347,7 @@ class JobSessions::Impl::Session : public std::enable_shared_from_this<Session> 
   bool busy_ = false;  // a batch is on its way
   bool ending_ = false;
   bool closed_ = false;
-  int exit_code_ = kUnknownExit;
+  int exit_code_ = kUnknownExitCode;
   double duration_s_ = 0;
 };
 
@@ -396,21 +366,58 @@ void JobSessions::Impl::Open(AdminSocket connection, const JobRequest& request) 
       "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n", *where));
 }
 
+void JobSessions::Impl::Restore() {
+  if (memory_ == nullptr) return;
+  const absl::Time now = absl::Now();
+  for (const JobRecord& job : memory_->Remembered(now)) Show(job, now, true);
+}
+
+void JobSessions::Impl::Show(const JobRecord& job, absl::Time now, bool restored) {
+  const bool stays = job.until == absl::InfiniteFuture();
+  JobChange change;
+  change.labels = job.labels;
+  change.running = job.running();
+  change.ttl = stays ? absl::ZeroDuration() : job.until - now;
+  change.restored = restored;
+  groups_->Post([job, change, now, self = shared_from_this()](GroupStore* store) mutable {
+    Push push;
+    push.owner = GroupOwner::kJob;
+    push.grouping = job.labels;
+    push.families = JobFamilies(job.values);
+    push.mode = PushMode::kReplaceFamilies;
+    push.now_ns = MonotonicNs();
+    push.ttl_ns = absl::ToInt64Nanoseconds(change.ttl);
+    push.unix_seconds = UnixTime(now);
+    const absl::Status status = store->Apply(std::move(push));
+    if (!status.ok()) {
+      LogWarn("a job cannot be shown", {{"error", std::string(status.message())}});
+      return;
+    }
+    if (self->memory_ != nullptr) self->memory_->Note(job, now);
+    for (auto& [name, text] : store->TextOf(GroupOwner::kJob, change.labels)) {
+      change.shown.push_back({.name = name, .text = text, .series = 1});
+    }
+    self->tell_(change);
+  });
+}
+
 void JobSessions::Impl::Stop() {
   const auto sessions = sessions_;
-  for (const auto& [raw, session] : sessions) session->End(kUnknownExit);
+  for (const auto& [raw, session] : sessions) session->End(kUnknownExitCode);
 }
 
 JobSessions::JobSessions(Loop* loop, std::string prefix, mode_t mode, PushedGroups* groups,
-                         prometheus::Registry* registry, Take take, Tell tell)
-    : impl_(std::make_shared<Impl>(loop, std::move(prefix), mode, groups, registry, std::move(take),
-                                   std::move(tell))) {}
+                         JobMemory* memory, prometheus::Registry* registry, Take take, Tell tell)
+    : impl_(std::make_shared<Impl>(loop, std::move(prefix), mode, groups, memory, registry,
+                                   std::move(take), std::move(tell))) {}
 
 JobSessions::~JobSessions() { impl_->Forget(); }
 
 void JobSessions::Open(AdminSocket connection, const JobRequest& request) {
   impl_->Open(std::move(connection), request);
 }
+
+void JobSessions::Restore() { impl_->Restore(); }
 
 void JobSessions::Stop() { impl_->Stop(); }
 

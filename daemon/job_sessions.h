@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "core/groups/grouping.h"
 #include "daemon/job_lines.h"
+#include "daemon/job_memory.h"
 #include "daemon/loop.h"
 #include "daemon/push/job_groups.h"
 #include "daemon/pushed_groups.h"
@@ -55,13 +56,16 @@ class JobSessions {
   // Is told of jobs that began and ended, when they are shown so. Called on the groups' thread.
   using Tell = std::function<void(const JobChange& change)>;
 
-  // Sockets are called `prefix` and a number, with permissions `mode`.
-  JobSessions(Loop* loop, std::string prefix, mode_t mode, PushedGroups* groups,
+  // Sockets are called `prefix` and a number, with permissions `mode`. `memory` is null if jobs are
+  // forgotten with the process; else it outlives the groups' thread.
+  JobSessions(Loop* loop, std::string prefix, mode_t mode, PushedGroups* groups, JobMemory* memory,
               prometheus::Registry* registry, Take take, Tell tell);
   ~JobSessions();
   JobSessions(const JobSessions&) = delete;
   JobSessions& operator=(const JobSessions&) = delete;
 
+  // Shows, and tells of, the jobs that the process before this one knew. Once, before Open.
+  void Restore();
   // Takes over a connection whose request was read, and answers it.
   void Open(AdminSocket connection, const JobRequest& request);
   // Ends all sessions, whose jobs go on.

@@ -48,11 +48,20 @@ absl::StatusOr<std::unique_ptr<StateFile>> StateFile::Open(const std::string& di
     if (errno != EWOULDBLOCK) return Failed("lock", directory);
     return InUseError(absl::StrCat(directory, ": another process keeps its state there"));
   }
-  return std::unique_ptr<StateFile>(new StateFile(directory, std::move(fd), std::move(calls)));
+  return std::unique_ptr<StateFile>(
+      new StateFile(directory, kName, std::move(fd), std::move(calls)));
+}
+
+absl::StatusOr<std::unique_ptr<StateFile>> StateFile::Beside(const std::string& name) const {
+  // A lock belongs to what was opened, of which this is another number.
+  UniqueFd fd(::fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!fd.valid()) return Failed("open", directory_);
+  return std::unique_ptr<StateFile>(new StateFile(directory_, name, std::move(fd), calls_));
 }
 
 absl::StatusOr<std::string> StateFile::Read() const {
-  const UniqueFd file(calls_.openat(fd_.get(), kName, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0));
+  const UniqueFd file(
+      calls_.openat(fd_.get(), name_.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0));
   if (!file.valid()) {
     if (errno == ENOENT) return absl::NotFoundError("no state was saved yet");
     return Failed("open", path());
@@ -77,21 +86,23 @@ absl::Status StateFile::Write(std::string_view bytes) const {
   absl::Status status = WriteNew(bytes);
   if (!status.ok()) {
     // Half a file takes room that the next attempt may need.
-    ::unlinkat(fd_.get(), kNewName, 0);
+    ::unlinkat(fd_.get(), new_name_.c_str(), 0);
     return status;
   }
-  if (calls_.rename(fd_.get(), kNewName, kName) != 0) return Failed("rename to", path());
+  if (calls_.rename(fd_.get(), new_name_.c_str(), name_.c_str()) != 0)
+    return Failed("rename to", path());
   // The name is on the disk when the directory is.
   if (calls_.fsync(fd_.get()) != 0) return Failed("fsync", directory_);
   return absl::OkStatus();
 }
 
 absl::Status StateFile::WriteNew(std::string_view bytes) const {
-  const std::string name = absl::StrCat(directory_, "/", kNewName);
+  const std::string name = absl::StrCat(directory_, "/", new_name_);
   // Values and names are nobody else's business, and the seed of the hashes is a secret.
   constexpr mode_t kOwnerOnly = 0600;
-  const UniqueFd file(calls_.openat(
-      fd_.get(), kNewName, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, kOwnerOnly));
+  const UniqueFd file(calls_.openat(fd_.get(), new_name_.c_str(),
+                                    O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+                                    kOwnerOnly));
   if (!file.valid()) return Failed("open", name);
   constexpr size_t kPiece = size_t{1} << 20;
   while (!bytes.empty()) {
@@ -105,8 +116,8 @@ absl::Status StateFile::WriteNew(std::string_view bytes) const {
 }
 
 absl::StatusOr<std::string> StateFile::SetAside(const std::string& suffix) const {
-  const std::string name = std::string(kName) + suffix;
-  if (calls_.rename(fd_.get(), kName, name.c_str()) != 0) return Failed("rename", path());
+  const std::string name = name_ + suffix;
+  if (calls_.rename(fd_.get(), name_.c_str(), name.c_str()) != 0) return Failed("rename", path());
   return directory_ + "/" + name;
 }
 

@@ -39,6 +39,9 @@ class StateFile {
   static absl::StatusOr<std::unique_ptr<StateFile>> Open(const std::string& directory);
   static absl::StatusOr<std::unique_ptr<StateFile>> Open(const std::string& directory, Calls calls);
 
+  // Another file of the process in the same directory, called `name`. The lock is shared.
+  absl::StatusOr<std::unique_ptr<StateFile>> Beside(const std::string& name) const;
+
   // NotFound if nothing was saved yet.
   absl::StatusOr<std::string> Read() const;
   // On an error the former state is still there.
@@ -47,15 +50,21 @@ class StateFile {
   // file's with `suffix`. Returns its path.
   absl::StatusOr<std::string> SetAside(const std::string& suffix) const;
 
-  std::string path() const { return directory_ + "/" + kName; }
+  std::string path() const { return directory_ + "/" + name_; }
 
  private:
-  StateFile(std::string directory, UniqueFd fd, Calls calls)
-      : directory_(std::move(directory)), fd_(std::move(fd)), calls_(std::move(calls)) {}
+  StateFile(std::string directory, std::string name, UniqueFd fd, Calls calls)
+      : directory_(std::move(directory)),
+        name_(std::move(name)),
+        new_name_(name_ + ".new"),
+        fd_(std::move(fd)),
+        calls_(std::move(calls)) {}
 
   absl::Status WriteNew(std::string_view bytes) const;
 
   const std::string directory_;
+  const std::string name_;
+  const std::string new_name_;
   const UniqueFd fd_;  // of the directory; its lock is ours
   const Calls calls_;
 };

@@ -110,6 +110,15 @@ absl::StatusOr<std::unique_ptr<StateKeeper>> StateKeeper::Open(const Options& op
 
 StateKeeper::~StateKeeper() { Stop(); }
 
+std::unique_ptr<StateFile> StateKeeper::FileBeside(const std::string& name) const {
+  if (file_ == nullptr) return nullptr;
+  auto file = file_->Beside(name);
+  if (file.ok()) return *std::move(file);
+  LogWarn("a file of the state directory cannot be had",
+          {{"file", name}, {"error", std::string(file.status().message())}});
+  return nullptr;
+}
+
 void StateKeeper::Stop() {
   if (!thread_.joinable()) return;
   {

@@ -79,6 +79,9 @@ class StateKeeper {
   // that Restore was told, then kFormerListener.
   const Ledger& inherited() const { return inherited_; }
 
+  // Another file of the process in the state's directory; null if nothing is kept.
+  std::unique_ptr<StateFile> FileBeside(const std::string& name) const;
+
   // Begins to save. `own` and `merger` outlive SaveLast, or this.
   void Start(MergeThread* merger, OwnMetrics* own);
   // When all that was received is merged and nothing comes any more. Saves it and ends the thread.

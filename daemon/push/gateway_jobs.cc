@@ -55,6 +55,7 @@ class GatewayJobs::Impl {
     group.labels = change.labels;
     group.shown = change.shown;
     group.running = change.running;
+    group.restored = change.restored;
     group.due_ns = MonotonicNs();
     const bool stays = change.running || change.ttl == absl::ZeroDuration();
     group.expires_ns = stays ? kNever : After(change.ttl);
@@ -94,6 +95,7 @@ class GatewayJobs::Impl {
     Grouping labels;
     std::vector<FamilyText> shown;
     bool running = false;
+    bool restored = false;        // the gateway may have more of it than this process
     int64_t due_ns = kNever;      // when it is to be pushed
     int64_t expires_ns = kNever;  // when it is to be deleted
     uint64_t changes = 0;         // that the job reported
@@ -223,7 +225,8 @@ class GatewayJobs::Impl {
     }
     PushRequest request;
     request.target = absl::StrCat(options_.url.path, task.path);
-    request.method = task.deletes ? "DELETE" : "PUT";
+    // PUT replaces all that the gateway has of the group; POST leaves what is not sent.
+    request.method = task.deletes ? "DELETE" : (group->second.restored ? "POST" : "PUT");
     if (!task.deletes) AddBody(&task, &request);
     SetInFlight(1);
     client_.SendWithin(

@@ -33,6 +33,7 @@ struct JobChange {
   bool running = false;
   absl::Duration ttl = absl::ZeroDuration();  // of the group, once the job ended; 0: it stays
   std::vector<FamilyText> shown;              // what is known of the job itself
+  bool restored = false;                      // it was known to the process before this one
 };
 
 GroupingKey KeyOfJob(const Grouping& labels);

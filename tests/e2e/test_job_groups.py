@@ -35,11 +35,11 @@ class JobGroupsTest(unittest.TestCase):
         self.addCleanup(context.__exit__, None, None, None)
         return value
 
-    def daemon(self, **target):
+    def daemon(self, *flags, **target):
         target = {"url": self.gateway.url, "name": "gw", "job": "main", "interval": "500ms",
                   "grouping": {"instance": "host"}, **target}
         return Daemon(f"--admin.socket={self.directory / 'admin.sock'}",
-                      config(self.directory, [target]))
+                      config(self.directory, [target]), *flags)
 
     def argv(self, count, then="pass", ttl="1h", job="nightly"):
         return [str(harness.BIN / "tallyctl"), "run", f"--job={job}", "--instance=a/b",
@@ -163,6 +163,69 @@ class JobGroupsTest(unittest.TestCase):
                     self.assertEqual(self.group("keep")["tallyd_job_exit_code"], -1)
                 else:
                     wait_for("the group to be gone", lambda: self.group("delete") == {})
+
+    def restarted(self):
+        """A daemon that goes on where the one before it was."""
+        state = self.directory / "state"
+        state.mkdir(exist_ok=True)
+        return self.daemon(f"--state.directory={state}", interval="1h")
+
+    def shown(self, daemon, name):
+        return daemon.scrape().value(f"tallyd_job_{name}", job="nightly", instance="a/b", zone="eu")
+
+    def test_what_is_known_of_a_job_outlives_tallyd(self):
+        with self.restarted() as daemon:
+            self.assertEqual(self.run_job(6), 0)
+            self.wait_for_end(0)
+            success = self.shown(daemon, "last_success_timestamp_seconds")
+            self.assertEqual(daemon.stop(), 0)
+        with self.restarted() as daemon:
+            wait_for("the job", lambda: self.shown(daemon, "success") == 1)
+            self.assertEqual(self.shown(daemon, "last_success_timestamp_seconds"), success)
+            self.assert_sent(self.group(), 6)
+            # Whose its series are is known too: the target's own group leaves them out.
+            self.assertEqual(daemon.stop(), 0)
+        self.assertEqual(self.gateway.samples(job="main"), {})
+
+    def test_a_group_goes_in_time_though_tallyd_was_killed(self):
+        with self.restarted() as daemon:
+            self.run_job(6, ttl="8s")
+            self.wait_for_end(0)
+            wait_for("the file", lambda: b"exit_code" in self.job_file())
+            daemon.stop(signal.SIGKILL)
+        time.sleep(1)
+        self.assert_sent(self.group(), 6)
+        with self.restarted():
+            self.wait_until_gone()
+
+    def job_file(self):
+        try:
+            return (self.directory / "state/jobs").read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def test_a_job_that_ran_when_tallyd_was_killed(self):
+        """What the gateway has of it stays, though the new tallyd may know less."""
+        with self.restarted() as daemon:
+            process, pid = self.start_job(7, SLEEP, ttl="1h")
+            wait_for("the beginning", lambda: self.group().get("tallyd_job_running") == 1)
+            wait_for("the file", lambda: b"running 1" in self.job_file())
+            self.gateway.put("/metrics/job/nightly/instance@base64/YS9i/zone/eu",
+                             "rows 7\ntallyd_job_running 1\n")
+            daemon.stop(signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+        process.wait(20 * harness.SLOWNESS)
+        (self.directory / "state/state").unlink()
+        with self.restarted() as daemon:
+            group = self.wait_for_end(-1)
+            self.assertEqual((group["tallyd_job_running"], group["tallyd_job_success"]), (0, 0))
+            self.assertEqual(group["rows"], 7)
+            self.assertEqual(self.shown(daemon, "exit_code"), -1)
+            # The next run says all anew.
+            self.assertEqual(self.run_job(2), 0)
+            group = self.wait_for_end(0)
+            self.assert_sent(group, 2)
+            self.assertNotIn("rows", group)
 
     def test_what_is_inconsistent_is_left_out_and_filters_hold(self):
         self.gateway.put("/metrics/job/other", "# TYPE last counter\nlast 1\n")

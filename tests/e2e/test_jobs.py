@@ -119,6 +119,21 @@ class JobTest(JobTestBase):
         self.assertAlmostEqual(self.ended(scrape, "started_timestamp_seconds"), began,
                                delta=5 * harness.SLOWNESS)
 
+    def test_a_job_that_crashes_is_counted_whole(self):
+        for number in (signal.SIGSEGV, signal.SIGABRT):
+            with self.subTest(number.name):
+                # Without a core file, which some machines would be slow to write.
+                crash = ("import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
+                         f"os.kill(os.getpid(), {int(number)})")
+                done = self.run_job(*self.child(50, crash), flags=[f"--grouping=by={number.name}"])
+                self.assertEqual(done.returncode, 128 + number)
+                scrape = self.scrape()
+                labels = {"job": "nightly", "instance": "a", "by": number.name}
+                self.assertEqual(scrape.value("rows", table="users", **labels), 50)
+                self.assertEqual(scrape.value("packets", **labels), 50)
+                self.assertEqual(scrape.value("tallyd_job_exit_code", **labels), 128 + number)
+                self.assertEqual(scrape.value("tallyd_job_running", **labels), 0)
+
     def test_a_failure_keeps_the_time_of_the_last_success(self):
         self.assertEqual(self.run_job("true").returncode, 0)
         success = self.ended(self.scrape(), "last_success_timestamp_seconds")

@@ -55,6 +55,13 @@ def problems(schema, value, where="$"):
     return found
 
 
+def daemon_with_targets():
+    """One target of each kind, neither of which is there."""
+    return Daemon(f"--push.pushgateway-url=http://127.0.0.1:{free_port()}",
+                  f"--push.remote-write-url=http://127.0.0.1:{free_port()}/api/v1/write",
+                  "--push.exit-timeout=1s", "--series.limit=1000")
+
+
 class MixinTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -116,11 +123,26 @@ class MixinTest(unittest.TestCase):
         for panel in self.panels:
             for target in panel["targets"]:
                 named |= metrics_in(target["expr"])
-        with Daemon(f"--push.pushgateway-url=http://127.0.0.1:{free_port()}",
-                    "--series.limit=1000") as daemon:
+        with daemon_with_targets() as daemon:
             daemon.scrape()
             shown = {name for name, _ in daemon.scrape(path="/-/metrics").samples}
         self.assertEqual(named - shown - NOT_OURS, set())
+
+    def test_each_target_has_all_that_is_named_of_pushes(self):
+        named = set()
+        for expression in expressions_of_alerts() + [
+                target["expr"] for panel in self.panels for target in panel["targets"]]:
+            named |= {name for name in metrics_in(expression) if name.startswith("tallyd_push_")}
+        self.assertLessEqual({
+            f"tallyd_push_{what}" for what in (
+                "last_success_timestamp_seconds", "failures_total", "dropped_total",
+                "queued_series", "in_flight", "duration_seconds_sum", "sent_bytes_total")}, named)
+        with daemon_with_targets() as daemon:
+            shown = {}
+            for name, labels in daemon.scrape(path="/-/metrics").samples:
+                shown.setdefault(dict(labels).get("kind"), set()).add(name)
+        for kind in ("pushgateway", "remote_write"):
+            self.assertEqual(named - shown[kind], set(), kind)
 
 
 if __name__ == "__main__":
