@@ -388,6 +388,9 @@ void Daemon::StartPushes() {
       AppendFamily(family, encoder, page);
     }
   };
+  sources.groups = [this](const PageEncoder& encoder, std::string* page) {
+    groups_->Append(encoder, page);
+  };
   pushes_ = std::make_unique<PushThread>(options_.pushgateways, options_.remote_writes, sources);
   own_metrics_->SetPushStatuses([this] { return pushes_->statuses(); });
 }

@@ -83,6 +83,10 @@ class PushedGroups::Impl : public std::enable_shared_from_this<PushedGroups::Imp
     hidden_.Set(static_cast<double>(left_out));
   }
 
+  void Append(const PageEncoder& encoder, std::string* page) const {
+    store_.view()->Append(encoder, aggregates_, page);
+  }
+
  private:
   void ExpireLater() {
     timer_.expires_after(kExpiryInterval);
@@ -128,6 +132,10 @@ void PushedGroups::Post(std::function<void(GroupStore*)> work) { impl_->Post(std
 void PushedGroups::AppendPages(ScrapeFormat format, ContentCoding coding,
                                std::vector<PageBuffer>* pages) const {
   impl_->AppendPages(format, coding, pages);
+}
+
+void PushedGroups::Append(const PageEncoder& encoder, std::string* page) const {
+  impl_->Append(encoder, page);
 }
 
 }  // namespace tallyd

@@ -44,6 +44,8 @@ class PushedGroups {
 
   // Appends all groups as a format writes them, without the end of an exposition.
   void AppendPages(ScrapeFormat format, ContentCoding coding, std::vector<PageBuffer>* pages) const;
+  // Appends all groups as `encoder`, which frames no families, writes them.
+  void Append(const PageEncoder& encoder, std::string* page) const;
 
  private:
   class Impl;

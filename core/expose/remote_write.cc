@@ -251,11 +251,12 @@ void RemoteWriteEncoder::Split(std::string_view labels, std::string_view mark) c
   std::string_view name;
   std::string_view value;
   while (TakeTextLabel(&labels, &text_, &name, &value)) {
+    if (value.empty()) continue;  // no label, so an external one of the name holds
     for (; external != external_.end() && IsBefore(external->name, name); ++external) {
       PartOf(external->name, mark)->append(external->field);
     }
     if (external != external_.end() && external->name == name) ++external;
-    if (name == kNameLabel || name == mark || value.empty()) continue;
+    if (name == kNameLabel || name == mark) continue;
     PutLabel(name, value, PartOf(name, mark));
   }
   for (; external != external_.end(); ++external) {

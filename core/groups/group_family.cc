@@ -262,16 +262,20 @@ PageBuffer ShownFamily::Render(const PageEncoder& encoder, size_t format,
   const std::lock_guard lock(mu_);
   PageBuffer& kept = pages_.at(2 * format + (stem_is_taken ? 1 : 0));
   if (kept != nullptr) return kept;
-  const FamilyView view = {
-      .name = name(), .help = parts_.front()->help, .type = type(), .stem_is_taken = stem_is_taken};
   std::string page;
-  encoder.Family(view, &page);
-  for (const auto& part : parts_) {
-    for (const GroupSeries& series : part->series) RenderSeries(encoder, view, series, &page);
-  }
+  Append(encoder, stem_is_taken, &page);
   if (encoder.frames_families()) encoder.EndFamily(0, 0, &page);
   kept = std::make_shared<const std::string>(std::move(page));
   return kept;
+}
+
+void ShownFamily::Append(const PageEncoder& encoder, bool stem_is_taken, std::string* page) const {
+  const FamilyView view = {
+      .name = name(), .help = parts_.front()->help, .type = type(), .stem_is_taken = stem_is_taken};
+  encoder.Family(view, page);
+  for (const auto& part : parts_) {
+    for (const GroupSeries& series : part->series) RenderSeries(encoder, view, series, page);
+  }
 }
 
 void ShownFamily::RenderSeries(const PageEncoder& encoder, const FamilyView& view,

@@ -65,6 +65,8 @@ class ShownFamily {
 
   // As `encoder` writes it, not compressed. `format` is the caller's number for the encoder.
   PageBuffer Render(const PageEncoder& encoder, size_t format, bool stem_is_taken) const;
+  // The same at the end of a page; nothing is kept.
+  void Append(const PageEncoder& encoder, bool stem_is_taken, std::string* page) const;
 
  private:
   void RenderSeries(const PageEncoder& encoder, const FamilyView& view, const GroupSeries& series,

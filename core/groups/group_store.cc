@@ -61,6 +61,10 @@ std::shared_ptr<const GroupFamily> TimeFamily(const char* name, const char* help
   return *MakeGroupFamily(name, std::move(family), grouping);
 }
 
+bool IsHidden(const ShownFamily& family, const FamilyTypes* aggregates) {
+  return aggregates != nullptr && ClashesWithAggregates(family.name(), family.type(), *aggregates);
+}
+
 // Whether a family of the aggregates or of the groups is called as a counter is without "_total".
 bool StemIsTaken(const ShownFamily& family, const GroupsView& view, const FamilyTypes* aggregates) {
   constexpr std::string_view kTotal = "_total";
@@ -108,6 +112,14 @@ const DeclaredFamily* ClashesWithCatalog(std::string_view name, FamilyType type,
   return counts ? total : nullptr;
 }
 
+void GroupsView::Append(const PageEncoder& encoder, const FamilyTypes* aggregates,
+                        std::string* page) const {
+  for (const auto& family : families) {
+    if (IsHidden(*family, aggregates)) continue;
+    family->Append(encoder, StemIsTaken(*family, *this, aggregates), page);
+  }
+}
+
 size_t GroupsView::AppendPages(const PageEncoder& encoder, size_t format, bool gzip,
                                const FamilyTypes* aggregates,
                                std::vector<PageBuffer>* pages) const {
@@ -119,8 +131,7 @@ size_t GroupsView::AppendPages(const PageEncoder& encoder, size_t format, bool g
     small.clear();
   };
   for (const auto& family : families) {
-    if (aggregates != nullptr &&
-        ClashesWithAggregates(family->name(), family->type(), *aggregates)) {
+    if (IsHidden(*family, aggregates)) {
       ++left_out;
       continue;
     }

@@ -63,6 +63,8 @@ struct GroupsView {
   // may be null: then none is. Call it after what `aggregates` knows was rendered.
   size_t AppendPages(const PageEncoder& encoder, size_t format, bool gzip,
                      const FamilyTypes* aggregates, std::vector<PageBuffer>* pages) const;
+  // The same at the end of one page, for an encoder that does not frame families; nothing is kept.
+  void Append(const PageEncoder& encoder, const FamilyTypes* aggregates, std::string* page) const;
 };
 
 // Whether a family of the aggregates, or a sample of one, has a name that this one needs, in any of

@@ -36,6 +36,8 @@ struct PushSources {
   std::function<std::string(const PushSelection& selection)> own_text;
   // The daemon's own families, as `encoder` writes them.
   std::function<void(const PageEncoder& encoder, std::string* page)> own_families;
+  // What was pushed to the daemon, and what it knows of jobs, as `encoder` writes it.
+  std::function<void(const PageEncoder& encoder, std::string* page)> groups;
 };
 
 // A push replaces the whole group by the state of that moment, so that what was missed while the

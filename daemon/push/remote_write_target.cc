@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/push/client_options.h"
 #include "daemon/push/http_client.h"
 #include "daemon/push/write_answer.h"
 
@@ -117,7 +118,7 @@ class RemoteWriteTarget::Impl final : public RemoteWriteHost {
     status_.kind = "remote_write";
     status_.interval = options_.sender.interval;
     for (int i = 0; i < options_.sender.connections; ++i) {
-      clients_.push_back(std::make_unique<HttpClient>(loop_.get(), ClientOptions()));
+      clients_.push_back(std::make_unique<HttpClient>(loop_.get(), ClientOptionsOf(options_)));
     }
   }
 
@@ -213,16 +214,6 @@ class RemoteWriteTarget::Impl final : public RemoteWriteHost {
   }
 
  private:
-  HttpClientOptions ClientOptions() const {
-    HttpClientOptions client;
-    client.url = options_.url;
-    client.tls = options_.tls;
-    client.credentials = options_.credentials;
-    client.connect_timeout = options_.connect_timeout;
-    client.total_timeout = options_.total_timeout;
-    return client;
-  }
-
   void Await(int64_t monotonic_ns) {
     // libstdc++'s steady clock is the monotonic one.
     timer_.expires_at(
@@ -241,11 +232,12 @@ class RemoteWriteTarget::Impl final : public RemoteWriteHost {
       for (const auto& section : snapshot->sections) {
         pages->insert(pages->end(), section.begin(), section.end());
       }
+      auto rest = std::make_shared<std::string>();
+      if (sources_.groups) sources_.groups(encoder, rest.get());
       if (options_.own_metrics && sources_.own_families) {
-        auto own = std::make_shared<std::string>();
-        sources_.own_families(encoder, own.get());
-        pages->push_back(std::move(own));
+        sources_.own_families(encoder, rest.get());
       }
+      pages->push_back(std::move(rest));
     }
     sender_.OnRendered(std::move(pages));
     Settle();

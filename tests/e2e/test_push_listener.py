@@ -59,6 +59,11 @@ class Gateway:
         self.directory.cleanup()
 
 
+def push_port(daemon):
+    line = harness.READY.search(daemon.log()).group()
+    return int(line.split(" push=")[1].split()[0].rsplit(":", 1)[1])
+
+
 class PushDaemon(Daemon):
     """A tallyd that takes pushes."""
 
@@ -67,8 +72,7 @@ class PushDaemon(Daemon):
 
     @property
     def push_port(self):
-        line = harness.READY.search(self.log()).group()
-        return int(line.split(" push=")[1].split()[0].rsplit(":", 1)[1])
+        return push_port(self)
 
 
 def groups(port):

@@ -1,11 +1,14 @@
 """Remote write to Debian's Prometheus and VictoriaMetrics: all series, exactly, whatever happens."""
 
+import pathlib
+import subprocess
 import time
 import unittest
 
-from harness import BIN, SLOWNESS, needs, tally_load, wait_for
+from harness import BIN, SLOWNESS, http_request, needs, tally_load, wait_for
 from receivers import PrometheusReceiver, VictoriaMetrics
 from remote_write_case import LINES, RemoteWriteCase, emit
+from test_push_listener import push_port
 
 
 @needs("prometheus")
@@ -36,6 +39,50 @@ class PrometheusTest(RemoteWriteCase):
         self.assertEqual({name for name, _ in receiver.samples()},
                          {"app_requests", "app_depth", "app_users"})
         self.assertEqual(receiver.query('{__name__=~"tallyd_.*"}'), [])
+
+    def test_what_was_pushed_and_what_is_known_of_jobs_goes_too(self):
+        receiver = self.enterContext(PrometheusReceiver())
+        admin = pathlib.Path(self.directory) / "admin.sock"
+        daemon = self.tallyd(
+            {"url": receiver.url(), "own_metrics": False, "families": {"exclude": ["hidden*"]}},
+            flags=("--push.listen-address=127.0.0.1:0", f"--admin.socket={admin}",
+                   "--push.instance=here"))
+        port = push_port(daemon)
+        body = b"""# TYPE done counter
+done{of="pages"} 3
+# TYPE took histogram
+took_bucket{le="1"} 2
+took_sum 9.5
+took_count 4
+# TYPE spent summary
+spent{quantile="0.5"} 7
+spent_sum 8
+spent_count 2
+level -1.5
+hidden 1
+"""
+        path = "/metrics/job/import"
+        self.assertEqual(http_request(port, path, "PUT", body=body).status, 200)
+        # A group without an instance is told from those of other hosts.
+        group = 'job="import",instance="here"'
+        for series, value in ((f'done{{of="pages",{group}}}', 3), (f"level{{{group}}}", -1.5),
+                              (f'took_bucket{{le="1",{group}}}', 2), (f"took_sum{{{group}}}", 9.5),
+                              (f'took_bucket{{le="+Inf",{group}}}', 4),
+                              (f'spent{{quantile="0.5",{group}}}', 7),
+                              (f"spent_count{{{group}}}", 2)):
+            wait_for(series, lambda s=series, v=value: receiver.value(s) == v, 15, 0.2)
+        self.assertGreater(receiver.value(f"push_time_seconds{{{group}}}"), time.time() - 600)
+        self.assertEqual(receiver.query("hidden"), [])
+        done = subprocess.run(
+            [BIN / "tallyctl", "run", "--job=nightly", f"--socket={admin}", "--", "sh", "-c",
+             "exit 3"], check=False, timeout=30 * SLOWNESS)
+        self.assertEqual(done.returncode, 3)
+        exit_code = 'tallyd_job_exit_code{job="nightly",instance="here"}'
+        wait_for("the job", lambda: receiver.value(exit_code) == 3, 15, 0.2)
+        self.assertEqual(receiver.query("tallyd_received_samples_total"), [], "the daemon's own")
+        http_request(port, path, "DELETE")
+        wait_for("the end of the group", lambda: receiver.query("done") == [], 15, 0.2)
+        self.assertEqual(self.push(daemon, "tallyd_push_dropped_total"), 0)
 
     def test_killed_and_started_again(self):
         receiver = self.enterContext(PrometheusReceiver())

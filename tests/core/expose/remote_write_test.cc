@@ -120,6 +120,17 @@ TEST(RemoteWriteEncoderTest, LeavesOutLabelsWithoutAValue) {
               ElementsAre(Pair("__name__", "depth"), Pair("b", "1")));
 }
 
+// As Prometheus has it: what has no value is not there, and so is in nothing's way.
+TEST(RemoteWriteEncoderTest, AnExternalLabelTakesThePlaceOfOneWithoutAValue) {
+  std::string page;
+  RemoteWriteEncoder::Options options = At(kTime);
+  options.external_labels = {{"a", "1"}, {"instance", "host"}, {"z", "2"}};
+  RemoteWriteEncoder(options).Gauge(kDepth, R"(b="",instance="",job="j",z="")", 1, &page);
+  EXPECT_THAT(LabelsOf(Decode1(page).timeseries(0)),
+              ElementsAre(Pair("__name__", "depth"), Pair("a", "1"), Pair("instance", "host"),
+                          Pair("job", "j"), Pair("z", "2")));
+}
+
 TEST(RemoteWriteEncoderTest, SortsLabelsWithTheNameAmongThem) {
   std::string page;
   RemoteWriteEncoder::Options options = At(kTime);
