@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "daemon/push_target_reader.h"
 
 namespace tallyd {
 namespace {
@@ -19,11 +20,11 @@ std::string HostName() {
   return name.data();
 }
 
-// Reads one target, leaf by leaf, and then looks at it as a whole.
-class TargetReader {
+class GatewayReader : private PushTargetReader {
  public:
-  TargetReader(const PushDefaults& defaults, FlagValue origin, std::vector<std::string>* problems)
-      : defaults_(defaults), origin_(std::move(origin)), problems_(problems) {
+  GatewayReader(const PushDefaults& defaults, const FlagValue& origin,
+                std::vector<std::string>* problems)
+      : PushTargetReader(defaults, origin, problems) {
     options_.key.job = defaults.job;
     options_.interval = defaults.interval;
     options_.delete_on_exit = defaults.delete_on_exit;
@@ -31,91 +32,64 @@ class TargetReader {
     options_.max_series = defaults.max_series;
   }
 
-  // `leaf.keys` without the number of the record.
   void Read(const std::vector<std::string>& keys, const FlagValue& leaf) {
     const std::string& first = keys.front();
     if (first == "grouping" && keys.size() == 2) {
       options_.key.labels.emplace_back(keys[1], leaf.text);
     } else if (first == "families" && keys.size() >= 2 && keys.size() <= 3) {
-      ReadFamilies(keys[1], leaf);
+      ReadFamilies(keys[1], leaf, &options_.families);
     } else {
       ReadOption(absl::StrJoin(keys, "."), leaf);
     }
   }
 
+  void ReadOption(const std::string& name, const FlagValue& leaf) {
+    if (ReadAccess(name, leaf, &options_.credentials, &options_.tls)) return;
+    if (name == "name") {
+      options_.name = leaf.text;
+    } else if (name == "job") {
+      options_.key.job = leaf.text;
+    } else if (name == "url") {
+      ReadGatewayUrl(leaf);
+    } else if (name == "interval") {
+      ReadDuration(leaf, kLeastDuration, kMaxInterval, &options_.interval);
+    } else if (name == "timeout") {
+      ReadDuration(leaf, kLeastDuration, kMaxPushTimeout, &options_.total_timeout);
+    } else if (name == "max_series") {
+      ReadMaxSeries(leaf);
+    } else if (name == "own_metrics") {
+      ReadBool(leaf, &options_.own_metrics);
+    } else if (name == "on_exit") {
+      ReadChoice<bool>(leaf, {{"keep", false}, {"delete", true}}, &options_.delete_on_exit);
+    } else {
+      RefuseUnknown(name, leaf);
+    }
+  }
+
   PushgatewayOptions Finish() {
-    if (!has_url_) Complain(origin_, "has no url");
     AddInstance();
     const absl::Status key = options_.key.Check();
-    if (!key.ok()) Complain(origin_, key.message());
+    if (!key.ok()) ComplainOfTarget(key.message());
     if (options_.name.empty()) options_.name = options_.url.ToString();
     CheckSeries();
-    CheckFiles();
+    CheckAccess(options_.url, options_.credentials, options_.tls);
     return std::move(options_);
   }
 
  private:
-  void ReadFamilies(const std::string& list, const FlagValue& leaf) {
-    if (list != "include" && list != "exclude") {
-      return Complain(leaf, "unknown key; families have include and exclude");
-    }
-    if (leaf.text.empty()) return Complain(leaf, "an empty pattern matches no family");
-    (list == "include" ? options_.families.include : options_.families.exclude)
-        .push_back(leaf.text);
+  void RefuseUnknown(const std::string& name, const FlagValue& leaf) {
+    const std::vector<std::string> known = {
+        "url",      "name",       "job",         "grouping", "interval",   "timeout",
+        "families", "max_series", "own_metrics", "on_exit",  "basic_auth", "bearer_token_file",
+        "tls"};
+    Complain(leaf, absl::StrCat("unknown key", DidYouMean(name, known, "")));
   }
 
-  void ReadOption(const std::string& name, const FlagValue& leaf) {
-    const std::pair<const char*, std::string*> texts[] = {{"name", &options_.name},
-                                                          {"job", &options_.key.job}};
-    if (ReadPushAccess(name, leaf.text, &options_.credentials, &options_.tls)) return;
-    for (const auto& [key, text] : texts) {
-      if (name != key) continue;
-      *text = leaf.text;
-      return;
-    }
-    if (name == "url") return ReadUrl(leaf);
-    if (name == "interval") {
-      return ReadDuration(leaf, absl::Hours(24), "24h (write 15s, 1m30s)", &options_.interval);
-    }
-    if (name == "timeout") {
-      return ReadDuration(leaf, kMaxPushTimeout, "5m (write 10s)", &options_.total_timeout);
-    }
-    if (name == "max_series") return ReadMaxSeries(leaf);
-    if (name == "own_metrics") return ReadBool(leaf, &options_.own_metrics);
-    if (name == "tls.insecure_skip_verify") {
-      return ReadBool(leaf, &options_.tls.insecure_skip_verify);
-    }
-    if (name == "on_exit") return ReadOnExit(leaf);
-    Complain(leaf, absl::StrCat("unknown key",
-                                DidYouMean(name,
-                                           {"url", "name", "job", "grouping", "interval", "timeout",
-                                            "families", "max_series", "own_metrics", "on_exit",
-                                            "basic_auth", "bearer_token_file", "tls"},
-                                           "")));
-  }
-
-  void ReadUrl(const FlagValue& leaf) {
-    has_url_ = true;
-    absl::StatusOr<HttpUrl> url = HttpUrl::Parse(leaf.text);
-    // The URL itself may hold a password that does not belong into messages.
-    if (!url.ok()) return Complain(leaf, url.status().message());
-    options_.url = *std::move(url);
-    if (options_.url.path.find('?') != std::string::npos) {
-      return Complain(leaf, "a gateway's URL has no query");
-    }
-    while (!options_.url.path.empty() && options_.url.path.back() == '/') {
-      options_.url.path.pop_back();
-    }
-  }
-
-  void ReadDuration(const FlagValue& leaf, absl::Duration most, const char* bound,
-                    absl::Duration* duration) {
-    absl::Duration read;
-    if (absl::ParseDuration(leaf.text, &read) && read >= absl::Milliseconds(100) && read <= most) {
-      *duration = read;
-    } else {
-      Complain(leaf, absl::StrCat("not a duration from 100ms to ", bound));
-    }
+  void ReadGatewayUrl(const FlagValue& leaf) {
+    if (!ReadUrl(leaf, &options_.url)) return;
+    std::string& path = options_.url.path;
+    if (path.find('?') != std::string::npos) return Complain(leaf, "a gateway's URL has no query");
+    while (!path.empty() && path.back() == '/') path.pop_back();
   }
 
   void ReadMaxSeries(const FlagValue& leaf) {
@@ -127,67 +101,25 @@ class TargetReader {
     }
   }
 
-  void ReadBool(const FlagValue& leaf, bool* on) {
-    if (leaf.text == "true" || leaf.text == "false") {
-      *on = leaf.text == "true";
-    } else {
-      Complain(leaf, "not true or false");
-    }
-  }
-
-  void ReadOnExit(const FlagValue& leaf) {
-    if (leaf.text == "keep" || leaf.text == "delete") {
-      options_.delete_on_exit = leaf.text == "delete";
-    } else {
-      Complain(leaf, "not keep or delete");
-    }
-  }
-
   void AddInstance() {
     if (options_.key.Has("instance")) return;
-    options_.key.labels.insert(options_.key.labels.begin(), {"instance", InstanceOf(defaults_)});
+    options_.key.labels.insert(options_.key.labels.begin(), {"instance", InstanceOf(defaults())});
   }
 
   void CheckSeries() {
-    if (options_.max_series == 0 && defaults_.series_limit > kMaxPushgatewaySeries) {
-      Complain(origin_,
-               absl::StrCat("would push up to ", defaults_.series_limit,
-                            " series, and a Pushgateway bears at most ", kMaxPushgatewaySeries,
-                            ": set series.limit to that or less, or choose what goes by "
-                            "families.include and say by max_series how much that may be"));
+    const uint64_t limit = defaults().series_limit;
+    if (options_.max_series == 0 && limit > kMaxPushgatewaySeries) {
+      ComplainOfTarget(absl::StrCat(
+          "would push up to ", limit, " series, and a Pushgateway bears at most ",
+          kMaxPushgatewaySeries,
+          ": set series.limit to that or less, or choose what goes by families.include and say by "
+          "max_series how much that may be"));
     }
-    if (options_.max_series == 0) options_.max_series = defaults_.series_limit;
+    if (options_.max_series == 0) options_.max_series = limit;
   }
 
-  void CheckFiles() {
-    if (!has_url_) return;
-    const std::string problem = CheckPushAccess(options_.url, options_.credentials, options_.tls);
-    if (!problem.empty()) Complain(origin_, problem);
-  }
-
-  void Complain(const FlagValue& value, absl::string_view what) {
-    problems_->push_back(absl::StrCat(value.origin, ": ", what));
-  }
-
-  const PushDefaults& defaults_;
-  const FlagValue origin_;
-  std::vector<std::string>* const problems_;
   PushgatewayOptions options_;
-  bool has_url_ = false;
 };
-
-// The leaves of one record come one after the other, its own before those below it.
-void ReadRecords(const std::vector<FlagValue>& leaves, const PushDefaults& defaults,
-                 std::vector<std::string>* problems, std::vector<PushgatewayOptions>* targets) {
-  for (size_t i = 0; i < leaves.size();) {
-    TargetReader reader(defaults, leaves[i], problems);
-    const std::string& number = leaves[i].keys.front();
-    for (++i; i < leaves.size() && leaves[i].keys.front() == number; ++i) {
-      reader.Read({leaves[i].keys.begin() + 1, leaves[i].keys.end()}, leaves[i]);
-    }
-    targets->push_back(reader.Finish());
-  }
-}
 
 void CheckNames(const std::vector<PushgatewayOptions>& targets,
                 std::vector<std::string>* problems) {
@@ -253,19 +185,8 @@ std::string CheckPushAccess(const HttpUrl& url, const PushCredentials& credentia
 std::vector<PushgatewayOptions> ReadPushgateways(const FlagValues& values,
                                                  const PushDefaults& defaults,
                                                  std::vector<std::string>* problems) {
-  std::vector<PushgatewayOptions> targets;
-  const auto url = values.find("push.pushgateway-url");
-  if (url != values.end() && !url->second.empty() && !url->second.front().text.empty()) {
-    TargetReader reader(defaults, url->second.front(), problems);
-    reader.Read({"url"}, url->second.front());
-    targets.push_back(reader.Finish());
-  }
-  const auto records = values.find("push.pushgateway");
-  if (records != values.end()) ReadRecords(records->second, defaults, problems, &targets);
-  if (targets.size() > kMaxPushTargets) {
-    problems->push_back(
-        absl::StrCat("push.pushgateway: at most ", kMaxPushTargets, " targets are possible"));
-  }
+  auto targets = ReadPushTargets<PushgatewayOptions, GatewayReader>("push.pushgateway", values,
+                                                                    defaults, problems);
   if (problems->empty()) CheckNames(targets, problems);
   return targets;
 }

@@ -18,7 +18,9 @@
 #include "core/expose/text.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/push/client_options.h"
 #include "daemon/push/http_client.h"
+#include "daemon/push/inconsistent_families.h"
 #include "daemon/push/push_encoder.h"
 #include "daemon/push/push_retry.h"
 
@@ -44,7 +46,7 @@ class GatewayJobs::Impl {
         loop_(std::move(loop)),
         options_(std::move(options)),
         sources_(std::move(sources)),
-        client_(loop_.get(), ClientOptions()),
+        client_(loop_.get(), GatewayClientOptions(options_)),
         timer_(*loop_),
         random_(std::random_device()()) {}
 
@@ -108,18 +110,6 @@ class GatewayJobs::Impl {
     uint64_t series = 0;  // that go
     int refusals = 0;
   };
-
-  HttpClientOptions ClientOptions() const {
-    HttpClientOptions client;
-    client.url = options_.url;
-    client.tls = options_.tls;
-    client.credentials = options_.credentials;
-    client.connect_timeout = options_.connect_timeout;
-    client.total_timeout = options_.total_timeout;
-    // A gateway lists every inconsistent series.
-    client.kept_answer_bytes = client.max_answer_bytes;
-    return client;
-  }
 
   bool finishing() const { return finished_ != nullptr; }
   absl::Duration left() const { return absl::Nanoseconds(deadline_ns_ - MonotonicNs()); }
@@ -238,7 +228,7 @@ class GatewayJobs::Impl {
   void AddBody(Task* task, PushRequest* request) {
     request->headers = {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"},
                         {"Content-Encoding", "gzip"}};
-    ForgetRejected();
+    rejected_.Forget(MonotonicNs());
     std::string text;
     std::array<uint64_t, kPushDropReasons> dropped{};
     task->series = 0;
@@ -248,7 +238,7 @@ class GatewayJobs::Impl {
       PushDropReason reason = PushDropReason::kSeriesLimit;
       if (PushSelection::IsReserved(family.name)) {
         reason = PushDropReason::kReservedName;
-      } else if (rejected_.count(family.name) > 0) {
+      } else if (rejected_.Has(family.name)) {
         reason = PushDropReason::kRejected;
       } else if (is_own || task->series + family.series <= options_.max_series) {
         text += family.text;
@@ -262,13 +252,6 @@ class GatewayJobs::Impl {
       for (size_t i = 0; i < kPushDropReasons; ++i) status_.dropped[i] += dropped[i];
     }
     request->body.push_back(std::make_shared<const std::string>(GzipMember(text)));
-  }
-
-  void ForgetRejected() {
-    const int64_t now_ns = MonotonicNs();
-    for (auto family = rejected_.begin(); family != rejected_.end();) {
-      family = family->second <= now_ns ? rejected_.erase(family) : std::next(family);
-    }
   }
 
   void OnResult(const HttpResult& result) {
@@ -347,20 +330,17 @@ class GatewayJobs::Impl {
   // Leaves out, for a while, the families of the task that the gateway calls inconsistent. False if
   // there is none that is not left out already.
   bool Reject(std::string_view answer_untrusted, const Task& task) {
-    const int64_t until_ns = After(PushgatewayTarget::kRejectedFor);
     const auto is_ours = [&task](const std::string& name) {
       return std::any_of(task.families.begin(), task.families.end(),
                          [&name](const FamilyText& family) { return family.name == name; });
     };
-    bool any = false;
-    for (const auto& names : InconsistentFamilies(answer_untrusted)) {
-      const auto ours = std::find_if(names.begin(), names.end(), is_ours);
-      if (ours == names.end() || !rejected_.emplace(*ours, until_ns).second) continue;
-      any = true;
+    const std::vector<std::string> added =
+        rejected_.Add(answer_untrusted, After(PushgatewayTarget::kRejectedFor), is_ours);
+    for (const std::string& family : added) {
       LogWarn("a family of a job is left out, since it is inconsistent with what others pushed",
-              {{"target", options_.name}, {"group", task.path}, {"family", *ours}});
+              {{"target", options_.name}, {"group", task.path}, {"family", family}});
     }
-    return any;
+    return !added.empty();
   }
 
   void End() {
@@ -391,9 +371,9 @@ class GatewayJobs::Impl {
   LoopTimer timer_;
   std::minstd_rand random_;
 
-  std::map<std::string, Group> groups_;      // by path
-  std::deque<Task> queue_;                   // its first one is under way
-  std::map<std::string, int64_t> rejected_;  // until when, by the monotonic clock
+  std::map<std::string, Group> groups_;  // by path
+  std::deque<Task> queue_;               // its first one is under way
+  RejectedFamilies rejected_;
   bool busy_ = false;
   bool full_ = false;
   bool last_turn_ = false;  // has begun

@@ -1,6 +1,8 @@
 #include "daemon/push/inconsistent_families.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <utility>
 
 namespace tallyd {
@@ -36,6 +38,30 @@ std::vector<std::vector<std::string>> InconsistentFamilies(std::string_view answ
     answer_untrusted.remove_prefix(end + 1);
   }
   return families;
+}
+
+std::vector<std::string> RejectedFamilies::Add(
+    std::string_view answer_untrusted, int64_t until_ns,
+    const std::function<bool(const std::string& name)>& is_ours) {
+  std::vector<std::string> added;
+  for (const auto& names : InconsistentFamilies(answer_untrusted)) {
+    const auto ours = std::find_if(names.begin(), names.end(), is_ours);
+    if (ours == names.end() || !until_ns_.emplace(*ours, until_ns).second) continue;
+    added.push_back(*ours);
+  }
+  return added;
+}
+
+void RejectedFamilies::Forget(int64_t now_ns) {
+  for (auto family = until_ns_.begin(); family != until_ns_.end();) {
+    family = family->second <= now_ns ? until_ns_.erase(family) : std::next(family);
+  }
+}
+
+std::vector<std::string> RejectedFamilies::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, until_ns] : until_ns_) names.push_back(name);
+  return names;
 }
 
 }  // namespace tallyd

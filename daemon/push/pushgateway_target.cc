@@ -12,6 +12,7 @@
 #include "core/expose/text.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/push/client_options.h"
 #include "daemon/push/http_client.h"
 #include "daemon/push/push_retry.h"
 
@@ -46,7 +47,7 @@ class PushgatewayTarget::Impl {
         loop_(std::move(loop)),
         options_(std::move(options)),
         sources_(std::move(sources)),
-        client_(loop_.get(), ClientOptions()),
+        client_(loop_.get(), GatewayClientOptions(options_)),
         timer_(*loop_),
         random_(std::random_device()()) {
     status_.target = options_.name;
@@ -81,18 +82,6 @@ class PushgatewayTarget::Impl {
   }
 
  private:
-  HttpClientOptions ClientOptions() const {
-    HttpClientOptions client;
-    client.url = options_.url;
-    client.tls = options_.tls;
-    client.credentials = options_.credentials;
-    client.connect_timeout = options_.connect_timeout;
-    client.total_timeout = options_.total_timeout;
-    // A gateway lists every inconsistent series.
-    client.kept_answer_bytes = client.max_answer_bytes;
-    return client;
-  }
-
   absl::Duration Jittered(absl::Duration most) {
     return most * std::uniform_real_distribution<double>(0.5, 1.0)(random_);
   }
@@ -111,15 +100,12 @@ class PushgatewayTarget::Impl {
   }
 
   void Push() {
-    const int64_t now_ns = MonotonicNs();
-    for (auto family = rejected_.begin(); family != rejected_.end();) {
-      family = family->second <= now_ns ? rejected_.erase(family) : std::next(family);
-    }
+    rejected_.Forget(MonotonicNs());
     selection_ = PushSelection();
     selection_.filter = options_.families;
     selection_.key = options_.key;
     selection_.max_series = options_.max_series;
-    for (const auto& [family, until_ns] : rejected_) selection_.rejected.insert(family);
+    for (const std::string& family : rejected_.names()) selection_.rejected.insert(family);
     if (sources_.job_groups) selection_.apart = sources_.job_groups();
     encoder_ = std::make_shared<const PushEncoder>(selection_);
     const auto rendered = [weak = self_->weak_from_this(), loop = loop_,
@@ -242,17 +228,15 @@ class PushgatewayTarget::Impl {
   // there is none that is not left out already.
   bool Reject(std::string_view answer_untrusted) {
     const int64_t until_ns = MonotonicNs() + absl::ToInt64Nanoseconds(kRejectedFor);
-    bool any = false;
-    for (const auto& names : InconsistentFamilies(answer_untrusted)) {
-      const auto ours = std::find_if(names.begin(), names.end(), [this](const std::string& name) {
-        return encoder_->families().count(name) > 0 || IsOwnFamily(name);
-      });
-      if (ours == names.end() || !rejected_.emplace(*ours, until_ns).second) continue;
-      any = true;
+    const std::vector<std::string> added =
+        rejected_.Add(answer_untrusted, until_ns, [this](const std::string& name) {
+          return encoder_->families().count(name) > 0 || IsOwnFamily(name);
+        });
+    for (const std::string& family : added) {
       LogWarn("a family is left out, since it is inconsistent with what others pushed",
-              {{"target", options_.name}, {"family", *ours}, {"for", Seconds(kRejectedFor)}});
+              {{"target", options_.name}, {"family", family}, {"for", Seconds(kRejectedFor)}});
     }
-    return any;
+    return !added.empty();
   }
 
   bool IsOwnFamily(std::string_view name) const {
@@ -301,8 +285,8 @@ class PushgatewayTarget::Impl {
   LoopTimer timer_;
   std::minstd_rand random_;
 
-  std::map<std::string, int64_t, std::less<>> rejected_;  // until when, by the monotonic clock
-  PushSelection selection_;                               // of the push under way
+  RejectedFamilies rejected_;
+  PushSelection selection_;  // of the push under way
   std::shared_ptr<const PushEncoder> encoder_;
   uint64_t serial_ = 0;
   int refusals_ = 0;  // of the push under way

@@ -124,6 +124,25 @@ TEST(InconsistentFamiliesTest, AreReadFromTheRefusal) {
   EXPECT_THAT(InconsistentFamilies("inconsistent: collected metric \"never ends"), IsEmpty());
 }
 
+TEST(RejectedFamiliesTest, AreLeftOutForAWhile) {
+  const auto is_ours = [](const std::string& name) { return name != "strange"; };
+  RejectedFamilies rejected;
+  const std::string refusal =
+      "inconsistent:\n* collected metric \"strange\" is not\n"
+      "* collected metric named \"h_sum\" collides with collected histogram named \"h\"\n"
+      "* gathered metric family up has type\n";
+  EXPECT_THAT(rejected.Add(refusal, 100, is_ours), ElementsAre("h_sum", "up"));
+  // Another try would be refused again.
+  EXPECT_THAT(rejected.Add(refusal, 200, is_ours), IsEmpty());
+  EXPECT_TRUE(rejected.Has("up"));
+  EXPECT_FALSE(rejected.Has("strange"));
+  rejected.Forget(99);
+  EXPECT_THAT(rejected.names(), ElementsAre("h_sum", "up"));
+  rejected.Forget(100);
+  EXPECT_THAT(rejected.names(), IsEmpty());
+  EXPECT_THAT(rejected.Add(refusal, 200, is_ours), ElementsAre("h_sum", "up"));
+}
+
 std::string Unzipped(std::string_view members) {
   std::string all;
   libdeflate_decompressor* const unzip = libdeflate_alloc_decompressor();
