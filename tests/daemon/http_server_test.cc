@@ -525,7 +525,8 @@ TEST_F(HttpServerTest, BytesThatTrickleInDoNotExtendTheTime) {
   const int status = client.Read(false).status;
   answered = true;
   trickle.join();
-  EXPECT_TRUE(status == 408 || client.WasReset()) << status;
+  // Closed at any rate; without an answer if bytes kept coming in while it was being hung up on.
+  EXPECT_TRUE(status == 408 || status == 0) << status;
 }
 
 TEST_F(HttpServerTest, IdleConnectionsAreClosed) {

@@ -25,7 +25,7 @@ DOUBTFUL = HERE / "catalogs/doubtful.yaml"
 CATALOGS = [SHOP, *sorted(ROOT.glob("docs/examples/services/*/catalog.yaml"))]
 
 
-def run(*arguments, cwd=None, seconds=60, text=None):
+def run(*arguments, cwd=None, seconds=180, text=None):
     """Runs a program to its end: (exit code, standard output and error)."""
     done = subprocess.run(
         [str(argument) for argument in arguments],
