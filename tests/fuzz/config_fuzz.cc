@@ -14,7 +14,6 @@
 #include "daemon/config_file.h"
 #include "daemon/flags.h"
 #include "daemon/push_config.h"
-#include "daemon/remote_write_config.h"
 #include "daemon/web/web_config.h"
 
 namespace tallyd {
@@ -43,9 +42,6 @@ void CheckOptions(const std::string& yaml) {
   for (const PushgatewayOptions& options : ReadPushgateways(*values, defaults, &problems)) {
     Check(!problems.empty() || (!options.name.empty() && options.max_series > 0 &&
                                 options.interval >= absl::Milliseconds(1)));
-  }
-  for (const RemoteWriteOptions& options : ReadRemoteWrites(*values, defaults, &problems)) {
-    Check(!problems.empty() || (!options.name.empty() && options.interval > absl::ZeroDuration()));
   }
   for (const std::string& problem : problems) Check(absl::StartsWith(problem, "f.yml:"));
 }
