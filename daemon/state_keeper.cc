@@ -1,23 +1,16 @@
 #include "daemon/state_keeper.h"
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <linux/magic.h>
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <future>
-#include <set>
 #include <string_view>
 #include <utility>
 
@@ -43,12 +36,6 @@ absl::StatusOr<uint64_t> Random() {
 }
 
 std::string BootId() { return ReadFileText("/proc/sys/kernel/random/boot_id", 64).text; }
-
-constexpr char kMemoryPrefix[] = "tallyd.shard.";
-
-bool IsMemoryName(std::string_view name) {
-  return name.substr(0, std::strlen(kMemoryPrefix)) == kMemoryPrefix;
-}
 
 // So that whoever finds the memory knows what the numbers of listeners stood for.
 void NameListeners(const std::vector<std::string>& names, const std::vector<Shard*>& shards) {
@@ -87,8 +74,8 @@ absl::StatusOr<std::unique_ptr<StateKeeper>> StateKeeper::Open(const Options& op
   if (!session.ok()) return session.status();
   keeper->session_ = *session;
   // Whether or not they are of use: nobody else wants them.
-  std::vector<HandedFd> left =
-      handed->TakeIf([](const HandedFd& fd) { return IsMemoryName(fd.name); });
+  std::vector<HandedFd> left = KeptMemories::TakeFrom(handed);
+  keeper->memories_ = std::make_unique<KeptMemories>(*session);
   if (options.directory.empty()) {
     LogInfo("no state directory: all counts begin anew with each start",
             {{"flag", "--state.directory"}});
@@ -104,7 +91,7 @@ absl::StatusOr<std::unique_ptr<StateKeeper>> StateKeeper::Open(const Options& op
   keeper->file_ = *std::move(file);
   const absl::Status status = keeper->ReadSaved();
   if (!status.ok()) return status;
-  keeper->FindLeftMemories(std::move(left));
+  keeper->memories_->Find(std::move(left), options.memory_directory);
   return keeper;
 }
 
@@ -143,156 +130,36 @@ absl::Status StateKeeper::ReadSaved() {
   return absl::OkStatus();
 }
 
-void StateKeeper::FindLeftMemories(std::vector<HandedFd> handed) {
-  for (HandedFd& left : handed) AddLeftMemory(left.name, std::move(left.fd));
-  if (options_.memory_directory.empty()) return;
-  memory_directory_ =
-      UniqueFd(::open(options_.memory_directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!memory_directory_.valid()) {
-    LogWarn(
-        "the directory for the shards' memories cannot be had: a crash costs what was counted "
-        "since the state was last saved",
-        {{"directory", options_.memory_directory}, {"error", std::strerror(errno)}});
-    return;
-  }
-  struct statfs about {};
-  if (::fstatfs(memory_directory_.get(), &about) != 0 || about.f_type != TMPFS_MAGIC) {
-    // On a disk, ingest would wait for it, and after a power failure parts would be missing.
-    LogWarn("the directory for the shards' memories is not in memory (tmpfs), and is not used",
-            {{"directory", options_.memory_directory}});
-    memory_directory_.reset();
-    return;
-  }
-  DIR* const directory = ::fdopendir(::dup(memory_directory_.get()));
-  if (directory == nullptr) return;
-  while (const dirent* entry = ::readdir(directory)) {
-    if (!IsMemoryName(entry->d_name)) continue;
-    UniqueFd file(::openat(memory_directory_.get(), entry->d_name,
-                           O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-    struct stat whose {};
-    // In a directory where others may write, what is not ours is theirs.
-    if (::fstat(file.get(), &whose) != 0 || whose.st_uid != ::geteuid()) continue;
-    AddLeftMemory(entry->d_name, std::move(file));
-  }
-  ::closedir(directory);
-}
-
-// One that cannot be used is kept without its memory, so that it is dropped with the others.
-void StateKeeper::AddLeftMemory(const std::string& name, UniqueFd fd) {
-  LeftMemory& left = left_.emplace_back();
-  left.name = name;
-  auto memory = ShardMemory::Open(fd.release());
-  if (memory.ok()) {
-    left.memory = *std::move(memory);
-  } else {
-    LogWarn("the memory that a shard has left cannot be used",
-            {{"name", name}, {"error", std::string(memory.status().message())}});
-  }
-}
-
-// All that a process has left; nothing if some of it is missing.
-std::vector<StateKeeper::LeftMemory*> StateKeeper::MemoriesOf(uint64_t session) {
-  std::vector<LeftMemory*> found;
-  uint32_t shards = 0;
-  std::set<uint32_t> seen;
-  for (LeftMemory& left : left_) {
-    if (left.memory == nullptr || left.memory->header().session.session != session) continue;
-    shards = left.memory->header().session.shards;
-    if (seen.insert(left.memory->header().session.shard).second) found.push_back(&left);
-  }
-  if (found.empty() || found.size() == shards) return found;
-  LogWarn("of the memories that the shards have left some are missing; none of them is used",
-          {{"found", absl::StrCat(found.size())}, {"shards", absl::StrCat(shards)}});
-  return {};
-}
-
-// Those of processes that began with the state that was saved last, and ended before they saved
-// one of their own.
-std::vector<StateKeeper::LeftMemory*> StateKeeper::MemoriesToAdd() {
-  std::set<uint64_t> sessions;
-  for (const LeftMemory& left : left_) {
-    if (left.memory == nullptr || began_anew_) continue;
-    const MemorySession& of = left.memory->header().session;
-    if (of.parent == parent_ && of.session != parent_ && of.session != 0)
-      sessions.insert(of.session);
-  }
-  std::vector<LeftMemory*> all;
-  for (const uint64_t session : sessions) {
-    const std::vector<LeftMemory*> found = MemoriesOf(session);
-    all.insert(all.end(), found.begin(), found.end());
-  }
-  return all;
-}
-
 void StateKeeper::UseManager(const ServiceManager* manager) {
-  manager_ = manager;
-  by_manager_ = file_ != nullptr && manager->stores_fds();
-}
-
-std::string StateKeeper::MemoryName(size_t shard) const {
-  return absl::StrCat(kMemoryPrefix, absl::Hex(session_, absl::kZeroPad16), ".", shard);
+  if (file_ != nullptr) memories_->UseManager(manager);
 }
 
 ShardSet::Memories StateKeeper::NewMemories(int shards) {
   ShardSet::Memories memories;
+  if (file_ != nullptr) memories = memories_->New(static_cast<size_t>(shards), parent_);
   memories.hash_seed = hash_seed_;
-  if (file_ == nullptr || !outlives()) return memories;
-  memories.session.session = session_;
-  memories.session.parent = parent_;
-  memories.session.holds_retired = 1;
-  for (size_t i = 0; i < static_cast<size_t>(shards); ++i) {
-    memory_names_.push_back(MemoryName(i));
-    if (by_manager_) continue;
-    constexpr mode_t kOwnerOnly = 0600;
-    memories.files.emplace_back(::openat(memory_directory_.get(), memory_names_[i].c_str(),
-                                         O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, kOwnerOnly));
-    if (memories.files.back().valid()) continue;
-    LogWarn(
-        "the shards' memories cannot be kept: a crash costs what was counted since the state "
-        "was last saved",
-        {{"error", std::strerror(errno)}});
-    for (const std::string& name : std::exchange(memory_names_, {})) DropMemory(name);
-    return {.hash_seed = hash_seed_};
-  }
   return memories;
 }
 
 void StateKeeper::KeepMemories(const std::vector<ShardMemory*>& memories) {
-  if (!by_manager_ || memory_names_.empty()) return;
-  for (size_t i = 0; i < memories.size(); ++i) {
-    const absl::Status status = manager_->Store(memory_names_[i], memories[i]->fd());
-    if (!status.ok()) {
-      LogWarn("the service manager does not keep a shard's memory",
-              {{"error", std::string(status.message())}});
-    }
-  }
-}
-
-void StateKeeper::DropMemory(const std::string& name) {
-  if (manager_ != nullptr && manager_->present()) manager_->Remove(name).IgnoreError();
-  if (memory_directory_.valid()) ::unlinkat(memory_directory_.get(), name.c_str(), 0);
-}
-
-void StateKeeper::DropLeftMemories() {
-  for (LeftMemory& left : left_) DropMemory(left.name);
-  left_.clear();
+  memories_->Keep(memories);
 }
 
 void StateKeeper::Release(uint64_t sequence) {
-  if (memory_names_.empty()) return;
+  if (!memories_->keeps()) return;
   merger_->Ask([sequence](Merger* merger) {
     if (merger != nullptr) merger->Release(sequence);
   });
 }
 
 // Each name is that of a listener as its process knew it.
-void StateKeeper::Recover(const std::vector<LeftMemory*>& left, const SavedHead& head,
+void StateKeeper::Recover(const std::vector<KeptMemories::Left*>& left, const SavedHead& head,
                           const StateRestorer::Options& options, const std::vector<Shard*>& shards,
                           Merger* merger, const RuleBook* book, const SeriesBudget* budget,
                           const std::vector<std::string>& listeners) {
   if (left.empty()) return;
   MemoryRecovery recovery(options, shards, merger, book, budget);
-  for (const LeftMemory* memory : left) {
+  for (const KeptMemories::Left* memory : left) {
     const bool is_of_head = memory->memory->header().session.session == head.session;
     recovery.Read(memory->memory.get(), is_of_head ? head.folded : std::vector<SavedTenancy>(),
                   static_cast<uint32_t>(head.unix_s));
@@ -336,8 +203,8 @@ void StateKeeper::Restore(std::vector<Shard*> shards, Merger* merger, const Rule
   if (has_saved_) DecodeState(saved_, &reader).IgnoreError();  // it has verified before
   const SavedHead& head = reader.head();
   // The cells of the process that saved the state, unless it could still save them itself.
-  std::vector<LeftMemory*> left;
-  if (has_saved_ && !head.is_final) left = MemoriesOf(head.session);
+  std::vector<KeptMemories::Left*> left;
+  if (has_saved_ && !head.is_final) left = memories_->Of(head.session);
   StateRestorer::Options options;
   options.now_ns = MonotonicNs();
   options.has_cells = !left.empty();
@@ -356,7 +223,9 @@ void StateKeeper::Restore(std::vector<Shard*> shards, Merger* merger, const Rule
              {"age_s", absl::StrCat(std::max<int64_t>(0, UnixSeconds() - head.unix_s))},
              {"complete", head.is_final ? "yes" : "no"}});
   }
-  for (LeftMemory* more : MemoriesToAdd()) left.push_back(more);
+  if (!began_anew_) {
+    for (KeptMemories::Left* more : memories_->BegunWith(parent_)) left.push_back(more);
+  }
   // A memory does not outlive the machine.
   options.same_clock = true;
   Recover(left, head, options, shards, merger, book, budget, names);
@@ -488,10 +357,8 @@ void StateKeeper::Save(bool is_final) {
   Release(sequence_);
   if (!status.ok()) return NoteFailure(status);
   // What it has need not be taken over any more.
-  DropLeftMemories();
-  if (is_final) {
-    for (const std::string& name : memory_names_) DropMemory(name);
-  }
+  memories_->DropLeft();
+  if (is_final) memories_->DropOurs();
   if (std::exchange(failing_, false)) LogInfo("the state is saved again");
   writes_->Increment();
   last_write_->SetToCurrentTime();

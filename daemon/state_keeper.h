@@ -24,12 +24,12 @@
 #include "core/merge/state_restorer.h"
 #include "core/shard/ledger.h"
 #include "daemon/handed_fds.h"
+#include "daemon/kept_memories.h"
 #include "daemon/merge_thread.h"
 #include "daemon/own_metrics.h"
 #include "daemon/service_manager.h"
 #include "daemon/shard_set.h"
 #include "daemon/state_file.h"
-#include "daemon/unique_fd.h"
 
 namespace prometheus {
 class Counter;
@@ -92,25 +92,11 @@ class StateKeeper {
  private:
   explicit StateKeeper(Options options);
 
-  // What a process that ended without notice has left.
-  struct LeftMemory {
-    std::string name;
-    std::unique_ptr<ShardMemory> memory;
-  };
-
   absl::Status ReadSaved();
-  void FindLeftMemories(std::vector<HandedFd> handed);
-  void AddLeftMemory(const std::string& name, UniqueFd fd);
-  std::vector<LeftMemory*> MemoriesOf(uint64_t session);
-  std::vector<LeftMemory*> MemoriesToAdd();
-  void Recover(const std::vector<LeftMemory*>& left, const SavedHead& head,
+  void Recover(const std::vector<KeptMemories::Left*>& left, const SavedHead& head,
                const StateRestorer::Options& options, const std::vector<Shard*>& shards,
                Merger* merger, const RuleBook* book, const SeriesBudget* budget,
                const std::vector<std::string>& listeners);
-  bool outlives() const { return by_manager_ || memory_directory_.valid(); }
-  std::string MemoryName(size_t shard) const;
-  void DropMemory(const std::string& name);
-  void DropLeftMemories();
   void Release(uint64_t sequence);
   absl::Status Refuse(const absl::Status& status);
   void AddMetrics(prometheus::Registry* registry);
@@ -129,13 +115,9 @@ class StateKeeper {
   uint64_t session_ = 0;
   uint64_t sequence_ = 0;
   std::string boot_id_;
-  const ServiceManager* manager_ = nullptr;
-  bool by_manager_ = false;    // it keeps the shards' memories
-  UniqueFd memory_directory_;  // else they are there, if valid
-  std::vector<LeftMemory> left_;
-  std::vector<std::string> memory_names_;  // of ours
-  uint64_t parent_ = 0;                    // session of the saved state
-  bool began_anew_ = false;                // what was saved could not be read
+  std::unique_ptr<KeptMemories> memories_;
+  uint64_t parent_ = 0;      // session of the saved state
+  bool began_anew_ = false;  // what was saved could not be read
   MemoryRecovery::Counts recovered_;
   Ledger inherited_;
   StateRestorer::Counts loaded_;

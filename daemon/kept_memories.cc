@@ -1,0 +1,177 @@
+#include "daemon/kept_memories.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/log.h"
+
+namespace tallyd {
+namespace {
+
+constexpr char kMemoryPrefix[] = "tallyd.shard.";
+
+bool IsMemoryName(std::string_view name) {
+  return name.substr(0, std::strlen(kMemoryPrefix)) == kMemoryPrefix;
+}
+
+}  // namespace
+
+std::vector<HandedFd> KeptMemories::TakeFrom(HandedFds* handed) {
+  return handed->TakeIf([](const HandedFd& fd) { return IsMemoryName(fd.name); });
+}
+
+void KeptMemories::Find(std::vector<HandedFd> handed, const std::string& directory) {
+  for (HandedFd& left : handed) AddLeft(left.name, std::move(left.fd));
+  if (directory.empty()) return;
+  OpenDirectory(directory);
+  if (directory_.valid()) FindFiles();
+}
+
+void KeptMemories::OpenDirectory(const std::string& directory) {
+  directory_ = UniqueFd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory_.valid()) {
+    LogWarn(
+        "the directory for the shards' memories cannot be had: a crash costs what was counted "
+        "since the state was last saved",
+        {{"directory", directory}, {"error", std::strerror(errno)}});
+    return;
+  }
+  struct statfs about {};
+  if (::fstatfs(directory_.get(), &about) != 0 || about.f_type != TMPFS_MAGIC) {
+    // On a disk, ingest would wait for it, and after a power failure parts would be missing.
+    LogWarn("the directory for the shards' memories is not in memory (tmpfs), and is not used",
+            {{"directory", directory}});
+    directory_.reset();
+    return;
+  }
+}
+
+void KeptMemories::FindFiles() {
+  DIR* const directory = ::fdopendir(::dup(directory_.get()));
+  if (directory == nullptr) return;
+  while (const dirent* entry = ::readdir(directory)) {
+    if (!IsMemoryName(entry->d_name)) continue;
+    UniqueFd file(
+        ::openat(directory_.get(), entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    struct stat whose {};
+    // In a directory where others may write, what is not ours is theirs.
+    if (::fstat(file.get(), &whose) != 0 || whose.st_uid != ::geteuid()) continue;
+    AddLeft(entry->d_name, std::move(file));
+  }
+  ::closedir(directory);
+}
+
+// One that cannot be used is kept without its memory, so that it is dropped with the others.
+void KeptMemories::AddLeft(const std::string& name, UniqueFd fd) {
+  Left& left = left_.emplace_back();
+  left.name = name;
+  auto memory = ShardMemory::Open(fd.release());
+  if (memory.ok()) {
+    left.memory = *std::move(memory);
+  } else {
+    LogWarn("the memory that a shard has left cannot be used",
+            {{"name", name}, {"error", std::string(memory.status().message())}});
+  }
+}
+
+std::vector<KeptMemories::Left*> KeptMemories::Of(uint64_t session) {
+  std::vector<Left*> found;
+  uint32_t shards = 0;
+  std::set<uint32_t> seen;
+  for (Left& left : left_) {
+    if (left.memory == nullptr || left.memory->header().session.session != session) continue;
+    shards = left.memory->header().session.shards;
+    if (seen.insert(left.memory->header().session.shard).second) found.push_back(&left);
+  }
+  if (found.empty() || found.size() == shards) return found;
+  LogWarn("of the memories that the shards have left some are missing; none of them is used",
+          {{"found", absl::StrCat(found.size())}, {"shards", absl::StrCat(shards)}});
+  return {};
+}
+
+std::vector<KeptMemories::Left*> KeptMemories::BegunWith(uint64_t parent) {
+  std::set<uint64_t> sessions;
+  for (const Left& left : left_) {
+    if (left.memory == nullptr) continue;
+    const MemorySession& of = left.memory->header().session;
+    if (of.parent == parent && of.session != parent && of.session != 0) {
+      sessions.insert(of.session);
+    }
+  }
+  std::vector<Left*> all;
+  for (const uint64_t session : sessions) {
+    const std::vector<Left*> found = Of(session);
+    all.insert(all.end(), found.begin(), found.end());
+  }
+  return all;
+}
+
+void KeptMemories::UseManager(const ServiceManager* manager) {
+  manager_ = manager;
+  by_manager_ = manager->stores_fds();
+}
+
+std::string KeptMemories::NameOf(size_t shard) const {
+  return absl::StrCat(kMemoryPrefix, absl::Hex(session_, absl::kZeroPad16), ".", shard);
+}
+
+ShardSet::Memories KeptMemories::New(size_t shards, uint64_t parent) {
+  ShardSet::Memories memories;
+  if (!by_manager_ && !directory_.valid()) return memories;
+  memories.session.session = session_;
+  memories.session.parent = parent;
+  memories.session.holds_retired = 1;
+  for (size_t i = 0; i < shards; ++i) {
+    names_.push_back(NameOf(i));
+    if (by_manager_) continue;
+    constexpr mode_t kOwnerOnly = 0600;
+    memories.files.emplace_back(::openat(directory_.get(), names_[i].c_str(),
+                                         O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, kOwnerOnly));
+    if (memories.files.back().valid()) continue;
+    LogWarn(
+        "the shards' memories cannot be kept: a crash costs what was counted since the state "
+        "was last saved",
+        {{"error", std::strerror(errno)}});
+    DropOurs();
+    return {};
+  }
+  return memories;
+}
+
+void KeptMemories::Keep(const std::vector<ShardMemory*>& memories) {
+  if (!by_manager_ || names_.empty()) return;
+  for (size_t i = 0; i < memories.size(); ++i) {
+    const absl::Status status = manager_->Store(names_[i], memories[i]->fd());
+    if (!status.ok()) {
+      LogWarn("the service manager does not keep a shard's memory",
+              {{"error", std::string(status.message())}});
+    }
+  }
+}
+
+void KeptMemories::Drop(const std::string& name) {
+  if (manager_ != nullptr && manager_->present()) manager_->Remove(name).IgnoreError();
+  if (directory_.valid()) ::unlinkat(directory_.get(), name.c_str(), 0);
+}
+
+void KeptMemories::DropLeft() {
+  for (const Left& left : left_) Drop(left.name);
+  left_.clear();
+}
+
+void KeptMemories::DropOurs() {
+  for (const std::string& name : std::exchange(names_, {})) Drop(name);
+}
+
+}  // namespace tallyd
