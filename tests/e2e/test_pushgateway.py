@@ -189,7 +189,7 @@ class PushgatewayTest(unittest.TestCase):
                     return False
 
                 wait_for("the whole state", complete)
-                self.assertIn("pushes succeed again", daemon.log())
+                wait_for("a word", lambda: "pushes succeed again" in daemon.log())
 
 
 class CheckTest(unittest.TestCase):

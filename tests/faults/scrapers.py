@@ -257,32 +257,39 @@ def strict_prometheus(run):
         raise Skipped("needs prometheus and promtool")
     rng = random.Random(run.seed)
     seconds = 120 if run.full else 5
-    for flags in ((), ("--enable-feature=native-histograms",)):
-        with Rig(run, "--series.limit=5000", "--series.ttl=2s") as rig, \
-                Prometheus({"strict": rig.daemon.port("http")}, *flags) as prometheus:
-            wait_for("a first scrape", lambda: any(
-                target["health"] == "up" for target in prometheus.targets()), 20)
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                lines = [rng.choice(VANDALS) for _ in range(100)]
-                lines += [b"".join(rng.choice((b"x", b":", b"|", b"c", b"#", b"1", b"\xff", b"@", b","))
-                                   for _ in range(30)) for _ in range(100)]
-                lines += [b"churn%d:1|%s|#id:%d" % (rng.randrange(50), rng.choice((b"c", b"h")),
-                                                    rng.randrange(10_000)) for _ in range(100)]
-                send_all(rig, lines)
-                time.sleep(0.05)
-            target = prometheus.targets()[0]
-            run.check("T", target["health"] == "up" and not target["lastError"], f"{target['lastError']}")
-            # One scrape a second, none of which failed.
-            least = wait_for("a value", lambda: prometheus.value(
-                f'min_over_time(up{{job="strict"}}[{seconds + 60}s])') is not None)
-            failed = prometheus.value(f'min_over_time(up{{job="strict"}}[{seconds + 60}s])')
-            run.check("T", least and failed == 1, f"up at every scrape: {failed}")
-            body = rig.daemon.get("/metrics", accept=TEXT).body
-            lint = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True,
-                                  timeout=60, check=False)
-            run.check("T", lint.returncode != 1, f"promtool: {lint.stderr[-300:]}")
-            rig.daemon.scrape(OPENMETRICS)
+    with contextlib.ExitStack() as stack:
+        rig = stack.enter_context(Rig(run, "--series.limit=5000", "--series.ttl=2s"))
+        judges = [stack.enter_context(Prometheus({"strict": rig.daemon.port("http")}, *flags))
+                  for flags in ((), ("--enable-feature=native-histograms",))]
+        for judge in judges:
+            wait_for("a first scrape", lambda judge=judge: any(
+                target["health"] == "up" for target in judge.targets()), 20)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            lines = [rng.choice(VANDALS) for _ in range(100)]
+            lines += [b"".join(rng.choice((b"x", b":", b"|", b"c", b"#", b"1", b"\xff", b"@", b","))
+                               for _ in range(30)) for _ in range(100)]
+            lines += [b"churn%d:1|%s|#id:%d" % (rng.randrange(50), rng.choice((b"c", b"h")),
+                                                rng.randrange(10_000)) for _ in range(100)]
+            send_all(rig, lines)
+            time.sleep(0.05)
+        for judge in judges:
+            always_up(run, judge, seconds)
+        body = rig.daemon.get("/metrics", accept=TEXT).body
+        lint = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True,
+                              timeout=60, check=False)
+        run.check("T", lint.returncode != 1, f"promtool: {lint.stderr[-300:]}")
+        rig.daemon.scrape(OPENMETRICS)
+
+
+def always_up(run, prometheus, seconds):
+    """One scrape a second, none of which failed."""
+    target = prometheus.targets()[0]
+    run.check("T", target["health"] == "up" and not target["lastError"], f"{target['lastError']}")
+    expression = f'min_over_time(up{{job="strict"}}[{seconds + 60}s])'
+    wait_for("a value", lambda: prometheus.value(expression) is not None)
+    failed = prometheus.value(expression)
+    run.check("T", failed == 1, f"up at every scrape: {failed}")
 
 
 @scenario("D10")
