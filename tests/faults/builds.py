@@ -68,7 +68,7 @@ def a_soak(run):
     """tests/soak, which judges by the same letters. Two hours, or TALLYD_SOAK_SECONDS of it."""
     sys.path.append(str(HERE.parent / "soak"))
     from soak import run_soak  # pylint: disable=import-outside-toplevel,import-error
-    seconds = int(os.environ.get("TALLYD_SOAK_SECONDS", "7200")) if run.full else 25
+    seconds = int(os.environ.get("TALLYD_SOAK_SECONDS", "7200")) if run.full else 20
     verdict = run_soak(seconds=seconds, seed=run.seed, rate=6000, restarts=True, say=lambda _: None)
     for check in verdict.checks:
         run.check(check.letter, check.holds, check.text)

@@ -98,7 +98,7 @@ def just_above_the_ceiling(run):
     controller = pathlib.Path("/sys/fs/cgroup/memory")
     if os.geteuid() != 0 or not (controller / "memory.limit_in_bytes").exists():
         raise Skipped("needs root and the memory controller of cgroups, version 1")
-    limit = 20_000 if not run.full else 100_000
+    limit = 100_000 if run.full else 5_000
     flags = (f"--series.limit={limit}", f"--series.sender-limit={limit}", "--shards=2")
     group = controller / f"tallyd-faults-{os.getpid()}"
     group.mkdir()

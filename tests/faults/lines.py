@@ -440,7 +440,7 @@ def silence_then_a_burst(run):
 @scenario("B21")
 def series_that_come_and_go(run):
     """bench/churn is the ten minutes of it; here generations are shorter."""
-    seconds, ttl = (600, 10) if run.full else (12, 1)
+    seconds, ttl = (600, 10) if run.full else (9, 1)
     series = 100_000 if run.full else int(10_000 / SLOWNESS)
     with Rig(run, f"--series.ttl={ttl}s", "--series.family-limit=1000000",
              *(() if run.full else ("--series.expired-bytes=1000000",))) as rig:
