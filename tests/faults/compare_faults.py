@@ -93,9 +93,9 @@ def killed(judge, peer):
     peer.start()
     judge.check("A", time.monotonic() - begin < 5, f"back after {time.monotonic() - begin:.1f} s")
     peer.send([b"kept:1|c"] * 100)
-    shown = peer.shows("kept", 700, 4)
+    shown = peer.shows("kept", 700, 8)
     judge.check("C", shown == 700, f"{shown} of 700: it keeps no sums, and nobody its socket, by design")
-    judge.check("R", (shown or 0) >= 100, "samples count again")
+    judge.check("R", (shown or 0) >= 100, f"{shown} of the 100 after its start")
     judge.check("T", "without notice" in peer.process.log(),
                 "nothing says that the life before ended without notice")
 
@@ -142,12 +142,14 @@ def stopped_for_a_while(judge, peer):
 
 @fault("B1")
 def random_bytes(judge, peer):
+    peer.send([b"known:1|c"] * 10)
+    peer.shows("known", 10)
     before, refused = peer.rss(), errors_of(peer)
     peer.send([judge.rng.randbytes(judge.rng.randrange(200)) for _ in range(20_000)])
-    peer.send([b"after:1|c"] * 100)
-    exact(judge, peer, "after", 100)
+    peer.send([b"known:1|c"] * 90)
+    exact(judge, peer, "known", 100)
     if peer.counts_errors:
-        judge.check("C", peer.errors() > refused, "what is no line is counted")
+        judge.check("C", peer.errors() > refused, "nothing of it is counted as refused")
     else:
         judge.check("C", False, "what it refuses is in no counter")
     grown(judge, peer, before)
@@ -191,8 +193,9 @@ def mutated_lines(judge, peer):
         packets.append(b"\n".join([*lines, b"known:1|c"]))
     packets.append(b":" * 1000)
     dropped = peer.send(packets, 10)
-    shown = peer.shows("known", 1000 - dropped)
-    judge.check("C", shown == 1000 - dropped, f"a good line beside them shows {shown} of 1000 "
+    shown = peer.shows("known", 1000 - dropped, 10)
+    # One packet has no such line.
+    judge.check("C", shown in (1000 - dropped, 1001 - dropped), f"a good line beside them shows {shown} of 1000 "
                 f"({dropped} dropped by the kernel): bad bytes take their neighbours along")
     told_of_errors(judge, peer, refused, 100)
 
@@ -410,7 +413,8 @@ def slow_readers(judge, peer):
         took = time.monotonic() - begin
         judge.check("R", took < 2, f"others wait {took:.1f} s")
         peer.send([b"known:1|c"] * 90)
-        judge.check("R", peer.shows("known", 100, 20) == 100, "samples are taken in meanwhile")
+        shown = peer.shows("known", 100, 20)
+        judge.check("R", shown == 100, f"{shown} of 100 samples are shown meanwhile")
         grown(judge, peer, before)
     judge.lacks("T", "nothing to be told of")
 
@@ -430,7 +434,7 @@ def a_thousand_at_once(judge, peer):
         grown(judge, peer, before)
     with contextlib.suppress(AssertionError):
         wait_for("an answer", peer.answers, 10)
-    judge.check("R", peer.answers(), "answers again")
+    judge.check("R", peer.answers(), "does not answer within 10 s")
     with contextlib.suppress(AssertionError):
         wait_for("descriptors", lambda: peer.descriptors() <= base + 5, 10)
     judge.check("B", peer.descriptors() <= base + 5, f"{peer.descriptors()} descriptors, before {base}")

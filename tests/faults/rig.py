@@ -174,13 +174,17 @@ class Rig:
             wait_for("descriptors", back, SETTLE_SECONDS)
         except AssertionError:
             self.run.check("B", False, f"descriptors, threads {self.handles()}, at first {self.base}")
-        took = min(self._scrape_time() for _ in range(3))  # whatever else the machine does
+        took = self.scrape_time()
         self.run.check("B", took <= scrape_seconds * SLOWNESS, f"scrape took {took:.2f} s")
 
-    def _scrape_time(self):
-        begin = time.monotonic()
-        self.daemon.get("/metrics", timeout=60)
-        return time.monotonic() - begin
+    def scrape_time(self):
+        """The best of three: the machine does other things as well."""
+        times = []
+        for _ in range(3):
+            begin = time.monotonic()
+            self.daemon.get("/metrics", timeout=60)
+            times.append(time.monotonic() - begin)
+        return min(times)
 
     def recovered(self, before=None):
         """Scrapes are fine; with `before`, a load that still runs is applied as fast as then."""
