@@ -189,7 +189,8 @@ class JobGroupsTest(unittest.TestCase):
 
     def test_a_group_goes_in_time_though_tallyd_was_killed(self):
         with self.restarted() as daemon:
-            self.run_job(6, ttl="8s")
+            # Longer than it takes to look at it and to kill tallyd.
+            self.run_job(6, ttl=f"{8 if harness.SLOWNESS == 1 else 16}s")
             self.wait_for_end(0)
             wait_for("the file", lambda: b"exit_code" in self.job_file())
             daemon.stop(signal.SIGKILL)
