@@ -25,8 +25,11 @@ def frame(text):
 
 def stream(rig, seconds=10):
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(seconds * SLOWNESS)
+    # A connect that may wait does so while more of them are queued than are taken.
+    patience = struct.pack("ll", int(seconds * SLOWNESS), 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
     connection.connect(str(rig.directory / "s"))
+    connection.settimeout(seconds * SLOWNESS)
     return connection
 
 
