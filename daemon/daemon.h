@@ -112,7 +112,7 @@ class Daemon {
   std::unique_ptr<BudgetReporter> budget_reporter_;  // asked by the merger thread
   std::unique_ptr<MergeThread> merger_;
   std::unique_ptr<OwnMetrics> own_metrics_;
-  std::unique_ptr<PushThread> pushes_;  // null: none
+  std::unique_ptr<PushThread> pushes_;     // null: none
   std::unique_ptr<JobMemory> job_memory_;  // used by the groups' thread; null: jobs are forgotten
   std::unique_ptr<PushedGroups> groups_;
   std::unique_ptr<CatalogReporter> catalog_reporter_;
