@@ -412,7 +412,7 @@ void OwnMetrics::ObserveMerge(absl::Duration took, const MergeStats& stats) {
 }
 
 void OwnMetrics::SetListeners(std::vector<ListenerInfo> listeners) {
-  const absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   listeners_ = std::move(listeners);
 }
 
@@ -426,12 +426,12 @@ void OwnMetrics::SetSeriesLimit(uint64_t series) {
 }
 
 void OwnMetrics::SetPushStatuses(PushStatuses statuses) {
-  const absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   push_statuses_ = std::move(statuses);
 }
 
 std::vector<PushStatus> OwnMetrics::push_statuses() const {
-  const absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   return push_statuses_ ? push_statuses_() : std::vector<PushStatus>();
 }
 
@@ -460,7 +460,7 @@ void OwnMetrics::CountScrape(absl::Duration took) {
 void OwnMetrics::CountRefusedScrape() { refused_scrapes_->Increment(); }
 
 std::vector<ListenerInfo> OwnMetrics::listeners() const {
-  const absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   return listeners_;
 }
 

@@ -12,11 +12,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "core/expose/text.h"
 #include "core/shard/ledger.h"
@@ -144,9 +143,9 @@ class OwnMetrics {
   std::atomic<const SeriesBudget*> budget_{nullptr};
   std::atomic<uint64_t> series_limit_{0};
 
-  mutable absl::Mutex mu_;
-  PushStatuses push_statuses_ ABSL_GUARDED_BY(mu_);
-  std::vector<ListenerInfo> listeners_ ABSL_GUARDED_BY(mu_);
+  mutable std::mutex mu_;
+  PushStatuses push_statuses_;           // guarded by mu_
+  std::vector<ListenerInfo> listeners_;  // guarded by mu_
 
   prometheus::Registry registry_;
   std::vector<std::unique_ptr<prometheus::Collectable>> collectables_;

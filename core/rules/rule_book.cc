@@ -25,7 +25,7 @@ absl::StatusOr<uint16_t> RuleBook::FreeNumber() const {
 absl::StatusOr<uint16_t> RuleBook::Publish(Rules::Options options) {
   auto rules = Rules::Create(std::move(options), &layouts_, sequence_ + 1);
   if (!rules.ok()) return rules.status();
-  const absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   absl::StatusOr<uint16_t> number = FreeNumber();
   if (!number.ok()) return number;
   ++sequence_;
@@ -38,7 +38,7 @@ absl::StatusOr<uint16_t> RuleBook::Publish(Rules::Options options) {
 }
 
 void RuleBook::Sweep() {
-  const absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   if (generations_ == 1) return;
   for (size_t number = 0; number < kMaxGenerations; ++number) {
     if (owned_[number] == nullptr) continue;
@@ -50,7 +50,7 @@ void RuleBook::Sweep() {
 }
 
 size_t RuleBook::generations() const {
-  const absl::MutexLock lock(&mu_);
+  const std::lock_guard lock(mu_);
   return generations_;
 }
 

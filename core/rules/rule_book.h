@@ -12,10 +12,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "core/rules/layout_table.h"
 #include "core/rules/rules.h"
 
@@ -67,16 +66,17 @@ class RuleBook {
 
  private:
   RuleBook() = default;
-  absl::StatusOr<uint16_t> FreeNumber() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // With mu_ held.
+  absl::StatusOr<uint16_t> FreeNumber() const;
 
   LayoutTable layouts_;
   std::array<std::atomic<const Rules*>, kMaxGenerations> rules_{};
   std::array<std::atomic<uint64_t>, kMaxGenerations> holders_{};
   uint32_t sequence_ = 0;
   uint16_t newest_ = 0;
-  mutable absl::Mutex mu_;
-  std::array<std::unique_ptr<const Rules>, kMaxGenerations> owned_ ABSL_GUARDED_BY(mu_);
-  size_t generations_ ABSL_GUARDED_BY(mu_) = 0;
+  mutable std::mutex mu_;
+  std::array<std::unique_ptr<const Rules>, kMaxGenerations> owned_;  // guarded by mu_
+  size_t generations_ = 0;                                           // guarded by mu_
 };
 
 }  // namespace tallyd

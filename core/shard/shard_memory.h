@@ -171,14 +171,15 @@ class ShardMemory {
             .tags = std::string_view(key + identity.name_size + 1, identity.tags_size),
             .is_literal = identity.is_literal};
   }
-  // Which rules read it. Owner thread, or merger after acquiring the state. Relaxed: if it is
-  // exchanged meanwhile, the slot means the same by either.
+  // Which rules read it. Owner thread, or merger after acquiring the state. If it is exchanged
+  // meanwhile, the slot means the same by either. Acquire: the merger may hear of rules that are
+  // younger than the state this way alone, and reads them.
   uint16_t GenerationOf(SlotIdentity& identity) {
-    return std::atomic_ref(identity.rules_generation).load(std::memory_order_relaxed);
+    return std::atomic_ref(identity.rules_generation).load(std::memory_order_acquire);
   }
   // Owner thread, for a slot that is published.
   void SetGeneration(SlotIdentity& identity, uint16_t generation) {
-    std::atomic_ref(identity.rules_generation).store(generation, std::memory_order_relaxed);
+    std::atomic_ref(identity.rules_generation).store(generation, std::memory_order_release);
   }
 
  private:
