@@ -194,7 +194,7 @@ absl::Status StateKeeper::Refuse(const absl::Status& status) {
   return absl::OkStatus();
 }
 
-void StateKeeper::Restore(std::vector<Shard*> shards, Merger* merger, const RuleBook* book,
+void StateKeeper::Restore(const std::vector<Shard*>& shards, Merger* merger, const RuleBook* book,
                           const SeriesBudget* budget, const std::vector<ListenerInfo>& listeners) {
   std::vector<std::string> names;
   for (const ListenerInfo& listener : listeners) names.push_back(listener.name);

@@ -73,7 +73,7 @@ class StateKeeper {
   void KeepMemories(const std::vector<ShardMemory*>& memories);
 
   // Before the threads of shards and merger run. Gives them what was saved.
-  void Restore(std::vector<Shard*> shards, Merger* merger, const RuleBook* book,
+  void Restore(const std::vector<Shard*>& shards, Merger* merger, const RuleBook* book,
                const SeriesBudget* budget, const std::vector<ListenerInfo>& listeners);
   // What was received before, to be added to the ledgers of the shards; its listeners are those
   // that Restore was told, then kFormerListener.

@@ -506,7 +506,7 @@ absl::Status DecodeState(std::string_view bytes_untrusted, StateVisitor* visitor
                                                  ", this program reads version ", kStateVersion));
   }
   // All of it or nothing: the visitor hears of it when every block was read once.
-  const absl::Status status = Decoder(nullptr).Decode(bytes_untrusted);
+  absl::Status status = Decoder(nullptr).Decode(bytes_untrusted);
   if (!status.ok()) return status;
   return Decoder(visitor).Decode(bytes_untrusted);
 }
