@@ -17,8 +17,6 @@ QUICK = {"tsan": ("A1", "C3", "D3", "E10"),
          "asan": ("A9", "B5", "B15", "C2", "C9", "F6", "F13")}
 # What these builds cannot run: limits of memory that a sanitizer needs for itself, and themselves.
 NOT_HERE = {"F7", "F8", "F15", "F16", "F17"}
-# Whole programs of others, or minutes of a clock: they say nothing about ours.
-NOT_WITH_THREADS = {"F1", "F2"}
 SLOWNESS_HERE = {"tsan": "8", "asan": "4"}
 LINE = re.compile(r"(?m)^([A-F]\d+) +K? .*?((?: !?[ACBRT])+) +[\d.]+ s")
 OPTIONS = {"tsan": ("TSAN_OPTIONS",), "asan": ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")}

@@ -15,7 +15,7 @@ from bar import Skipped, scenario
 from harness import SLOWNESS, Daemon, Ledger, have, run_tallyd, scratch, wait_for
 from held_by import held_by
 from kept import SHARDS, Kept
-from rig import RATE, SANITIZER, Load
+from rig import SANITIZER, Load
 from streams import frame
 from test_systemd import Stopped, thread_named
 
