@@ -1,9 +1,11 @@
 #include "daemon/config_file.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <cstring>
 #include <set>
+#include <sstream>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -231,16 +233,40 @@ class ConfigReader {
   std::vector<std::string> problems_;
 };
 
+// Takes no notice of what a document is made of.
+class NoEvents : public YAML::EventHandler {
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+// Looks no further than the second: yaml-cpp finds documents without end in "!a ,", so that loading
+// all of them would take all memory.
+bool HasSeveralDocuments(const std::string& yaml) {
+  std::istringstream stream(yaml);
+  YAML::Parser parser(stream);
+  NoEvents ignored;
+  return parser.HandleNextDocument(ignored) && parser.HandleNextDocument(ignored);
+}
+
 }  // namespace
 
 absl::StatusOr<FlagValues> ParseConfig(const std::string& yaml, const std::string& file) {
   ConfigReader reader(file);
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
-    if (documents.size() > 1) {
+    if (HasSeveralDocuments(yaml)) {
       return UsageError(absl::StrCat(file, ": more than one document; write only one"));
     }
-    if (!documents.empty()) reader.ReadDocument(documents.front());
+    reader.ReadDocument(YAML::Load(yaml));
   } catch (const YAML::Exception& error) {
     // What is nested too deeply is refused here as well.
     return UsageError(absl::StrCat(file, ":", error.mark.line + 1, ": ", error.msg));

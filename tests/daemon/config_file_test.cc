@@ -200,6 +200,8 @@ TEST(ParseConfigTest, WhatIsNotYamlIsRefusedWithItsLine) {
   EXPECT_THAT(Refusal("shards: 1\nstatsd: [\n"), HasSubstr("t.yaml:3: "));
   EXPECT_THAT(Refusal("shards: *x"), HasSubstr("t.yaml:1: "));
   EXPECT_THAT(Refusal("a: 1\n---\nb: 2\n"), HasSubstr("more than one document"));
+  // yaml-cpp finds documents without end in this.
+  EXPECT_THAT(Refusal("!a ,"), HasSubstr("more than one document"));
 }
 
 TEST(ParseConfigTest, DeepAndEndlessDocumentsAreRefused) {
