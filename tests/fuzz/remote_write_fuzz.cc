@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -26,8 +27,10 @@ namespace {
 
 using Labels = std::map<std::string, std::string>;
 
-void Check(bool holds) {
-  if (!holds) std::abort();
+void Check(bool holds, int line = __builtin_LINE()) {
+  if (holds) return;
+  std::fprintf(stderr, "the check in line %d\n", line);
+  std::abort();
 }
 
 // Takes the input apart; zeros when it is used up.
@@ -186,9 +189,11 @@ class Writer {
   void Put(const std::string& name, const std::string& mark, const std::string& mark_value,
            uint64_t bits) {
     Labels labels = own_;
-    // A series' own label wins, and is then left out if it is empty, or another's place.
+    // A series' own label wins, but an empty one is none.
+    const auto is_empty = [](const auto& label) { return label.second.empty(); };
+    std::erase_if(labels, is_empty);
     for (const auto& [external, text] : options_.external_labels) labels.emplace(external, text);
-    std::erase_if(labels, [](const auto& label) { return label.second.empty(); });
+    std::erase_if(labels, is_empty);
     labels["__name__"] = name;
     if (!mark.empty()) labels.erase(mark);
     if (!mark_value.empty()) labels[mark] = mark_value;
