@@ -54,8 +54,13 @@ std::string Joined(const std::vector<std::string>& list) {
 std::string Joined(const std::vector<ListenAddress>& list) {
   std::vector<std::string> texts;
   for (const ListenAddress& address : list) {
-    const bool dogstatsd = address.dialect == Dialect::kDogstatsd;
-    texts.push_back(absl::StrCat(address.address, dogstatsd ? " (dogstatsd)" : ""));
+    std::vector<std::string> options;
+    if (address.dialect == Dialect::kDogstatsd) options.emplace_back("dogstatsd");
+    if (!address.allow_uids.empty()) {
+      options.push_back(absl::StrCat("uids ", absl::StrJoin(address.allow_uids, " ")));
+    }
+    std::string& text = texts.emplace_back(address.address);
+    if (!options.empty()) absl::StrAppend(&text, " (", absl::StrJoin(options, ", "), ")");
   }
   return Joined(texts);
 }

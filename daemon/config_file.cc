@@ -166,30 +166,52 @@ class ConfigReader {
     values->push_back({std::move(text), Origin(value, name), keys});
   }
 
-  // {address: ":9125", dialect: dogstatsd}
+  // {address: ":9125", dialect: dogstatsd}, {address: /run/a.sock, allow_uids: [1000, app]}
   void AddListener(const FlagSpec& flag, const YAML::Node& map, std::vector<FlagValue>* values) {
+    const bool is_path = flag.kind == FlagKind::kPaths;
     std::string address;
     std::string dialect;
+    std::string uids;
     for (const auto& entry : map) {
       const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "?";
-      std::string* const part =
-          key == "address" ? &address : (key == "dialect" ? &dialect : nullptr);
+      const bool is_uids = is_path && key == "allow_uids";
+      std::string* const part = key == "address"   ? &address
+                                : key == "dialect" ? &dialect
+                                : is_uids          ? &uids
+                                                   : nullptr;
       if (part == nullptr) {
         return Complain(entry.first,
                         absl::StrCat(flag.name, ": unknown key ", key,
-                                     "; an entry has an address and may have a dialect"));
+                                     "; an entry has an address and may have a dialect",
+                                     is_path ? " and allow_uids" : ""));
       }
       if (!part->empty()) return Complain(entry.first, absl::StrCat(key, " is given twice"));
-      if (!entry.second.IsScalar() || entry.second.Scalar().empty()) {
-        return Complain(entry.second.IsNull() ? entry.first : entry.second,
-                        absl::StrCat(flag.name, ": ", key, ": not a text"));
+      *part = is_uids && entry.second.IsSequence() ? Joined(entry.second) : Text(entry.second);
+      if (part->empty()) {
+        return Complain(
+            entry.second.IsNull() ? entry.first : entry.second,
+            absl::StrCat(flag.name, ": ", key, ": not a text", is_uids ? " or list of texts" : ""));
       }
-      *part = entry.second.Scalar();
     }
     if (address.empty()) return Complain(map, absl::StrCat(flag.name, ": an entry has no address"));
+    std::vector<std::string> options;
+    if (!dialect.empty()) options.push_back(absl::StrCat("dialect=", dialect));
+    if (!uids.empty()) options.push_back(absl::StrCat("allow_uids=", uids));
     std::string text = InFolder(flag, address);
-    if (!dialect.empty()) absl::StrAppend(&text, "?dialect=", dialect);
+    if (!options.empty()) absl::StrAppend(&text, "?", absl::StrJoin(options, "&"));
     values->push_back({std::move(text), Origin(map, flag.name)});
+  }
+
+  static std::string Text(const YAML::Node& node) { return node.IsScalar() ? node.Scalar() : ""; }
+
+  // Empty if there is something else than texts in it.
+  static std::string Joined(const YAML::Node& list) {
+    std::vector<std::string> texts;
+    for (const auto& entry : list) {
+      texts.push_back(Text(entry));
+      if (texts.back().empty()) return "";
+    }
+    return absl::StrJoin(texts, ",");
   }
 
   void AddScalar(const FlagSpec& flag, const YAML::Node& value, const YAML::Node& key,

@@ -22,12 +22,14 @@ enum class CloseReason : uint8_t {
   kError,         // the kernel reported an error, such as a reset
   kShutdown,      // the daemon ends
   kHandedOver,    // it goes on with the daemon's successor
+  kUnauthorized,  // its user may not send to this socket
   kCount
 };
 inline constexpr size_t kCloseReasons = static_cast<size_t>(CloseReason::kCount);
 
 inline constexpr std::array<std::string_view, kCloseReasons> kCloseReasonNames = {
-    "peer", "frame_too_long", "line_too_long", "idle_timeout", "error", "shutdown", "handed_over"};
+    "peer",  "frame_too_long", "line_too_long", "idle_timeout",
+    "error", "shutdown",       "handed_over",   "unauthorized"};
 
 // Invariant: every connection is opened once and closed once. Thread-safe: any thread counts and
 // reads. Relaxed is enough, since no other data hangs on the numbers.

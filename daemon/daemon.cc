@@ -245,6 +245,7 @@ absl::Status Daemon::StartHttp(size_t rule_count) {
   own_metrics_ = std::make_unique<OwnMetrics>(
       Ledgers(), ListenersAnd(*listeners_, state_->inherited()), merger_.get());
   own_metrics_->SetConnectionCounts(&connection_counts_);
+  listeners_->CountPaths(&own_metrics_->registry());
   own_metrics_->SetSeriesLimit(options_.series_limit);
   own_metrics_->SetBudget(shards_->budget());
   own_metrics_->SetRelay(relay_.get());

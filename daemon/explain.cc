@@ -369,6 +369,9 @@ Advice AdviceFor(DropReason reason) {
     case DropReason::kCrash:
       return {"it was being taken in when tallyd ended without notice",
               "nothing; the log of that time may say why it ended"};
+    case DropReason::kUnauthorized:
+      return {"the user that sent it may not send to this socket",
+              "add the user to the socket's allow_uids, or send as another"};
     case DropReason::kCount:
       break;
   }

@@ -56,7 +56,9 @@ std::vector<FlagSpec> MakeFlags() {
        "TCP address, one line after the other; repeatable, empty: off. Default 127.0.0.1:9125",
        kInFile, kDialect},
       {"statsd.listen-unixgram", Kind::kPaths, Group::kListening, "PATH",
-       "path of a UNIX datagram socket, repeatable", kInFile, kDialect},
+       "path of a UNIX datagram socket, repeatable. PATH?allow_uids=UID,... lets only these users "
+       "send, as on the other UNIX sockets",
+       kInFile, kDialect},
       {"statsd.listen-unixstream", Kind::kPaths, Group::kListening, "PATH",
        "path of a UNIX stream socket with DogStatsD framing (4-byte little-endian length), "
        "repeatable",

@@ -19,8 +19,7 @@ namespace {
 
 // Whether the kernel will say of each datagram who sent it.
 bool AskForSenders(int fd, const std::string& path) {
-  const int on = 1;
-  if (::setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0) return true;
+  if (TellSenders(fd)) return true;
   LogWarn("the kernel does not say who sends; senders stay unknown",
           {{"listener", "unixgram:" + path}, {"error", std::strerror(errno)}});
   return false;
@@ -36,7 +35,7 @@ bool LeadsToSocket(const std::string& path) {
 absl::StatusOr<std::unique_ptr<ListenerSet>> ListenerSet::Open(const Options& options, int shards,
                                                                HandedSockets* handed,
                                                                DropMarks* drops) {
-  std::unique_ptr<ListenerSet> set(new ListenerSet(handed, drops));
+  std::unique_ptr<ListenerSet> set(new ListenerSet(options, handed, drops));
   absl::Status status = set->OpenUdp(options, shards);
   if (status.ok()) status = set->OpenTcp(options);
   if (status.ok()) status = set->OpenUnixgram(options);
@@ -47,7 +46,6 @@ absl::StatusOr<std::unique_ptr<ListenerSet>> ListenerSet::Open(const Options& op
   }
   set->WarnOfSmallBuffers();
   drops->ForgetOthers();
-  set->handed_ = nullptr;
   return set;
 }
 
@@ -105,7 +103,7 @@ absl::Status ListenerSet::OpenTcp(const Options& options) {
     for (UniqueFd& fd : fds) {
       absl::Status status = ListenOn(fd.get(), absl::StrCat("tcp ", bound->ToString()));
       if (!status.ok()) return status;
-      AddStream(std::move(fd), StreamKind::kTcp, source, false);
+      AddStream({std::move(fd), StreamKind::kTcp, source});
     }
   }
   return absl::OkStatus();
@@ -114,12 +112,14 @@ absl::Status ListenerSet::OpenTcp(const Options& options) {
 absl::Status ListenerSet::OpenUnixgram(const Options& options) {
   for (const ListenAddress& listen : options.unixgram) {
     absl::StatusOr<std::vector<PathSocket>> sockets =
-        OpenPath("unixgram", listen.address, SOCK_DGRAM, options);
+        OpenPath("unixgram", listen.address, SOCK_DGRAM);
     if (!sockets.ok()) return sockets.status();
     const Source source = AddBound("unixgram", listen.address, listen.dialect);
+    SenderGate* const gate = GateOf(listen, source);
     for (PathSocket& socket : *sockets) {
-      const bool told = options.sender_identity && AskForSenders(socket.fd.get(), listen.address);
-      unixgram_.push_back({std::move(socket.fd), source, told, socket.outlives_us});
+      const absl::StatusOr<bool> told = Tells(socket.fd.get(), listen, options);
+      if (!told.ok()) return told.status();
+      unixgram_.push_back({std::move(socket.fd), source, *told, socket.outlives_us, gate});
     }
   }
   return absl::OkStatus();
@@ -142,21 +142,21 @@ absl::Status ListenerSet::OpenUnixStream(const ListenAddress& listen, StreamKind
   const bool packets = kind == StreamKind::kUnixSeqpacket;
   const char* const name = packets ? "unixseqpacket" : "unixstream";
   absl::StatusOr<std::vector<PathSocket>> sockets =
-      OpenPath(name, path, packets ? SOCK_SEQPACKET : SOCK_STREAM, options);
+      OpenPath(name, path, packets ? SOCK_SEQPACKET : SOCK_STREAM);
   if (!sockets.ok()) return sockets.status();
   const Source source = AddBound(name, path, listen.dialect);
+  SenderGate* const gate = GateOf(listen, source);
   for (PathSocket& socket : *sockets) {
     absl::Status status = ListenOn(socket.fd.get(), absl::StrCat("socket ", path));
     if (!status.ok()) return status;
-    AddStream(std::move(socket.fd), kind, source, options.sender_identity);
+    AddStream({std::move(socket.fd), kind, source, options.sender_identity, gate});
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<ListenerSet::PathSocket>> ListenerSet::OpenPath(const std::string& kind,
                                                                            const std::string& path,
-                                                                           int type,
-                                                                           const Options& options) {
+                                                                           int type) {
   std::vector<PathSocket> sockets;
   for (UniqueFd& fd : handed_->Take(kind, path)) sockets.push_back({std::move(fd), true});
   if (!sockets.empty() && LeadsToSocket(path)) return sockets;
@@ -164,18 +164,34 @@ absl::StatusOr<std::vector<ListenerSet::PathSocket>> ListenerSet::OpenPath(const
     LogWarn("the path of a socket that was handed in is gone; it is bound anew", {{"path", path}});
     handed_->Forget(kind, path);
   }
-  absl::StatusOr<UnixPath> bound =
-      UnixPath::Bind(path, type, options.unixsocket_mode, options.unixsocket_group);
+  absl::StatusOr<UnixPath> bound = UnixPath::Bind(path, type, mode_, group_);
   if (!bound.ok()) return bound.status();
   sockets.push_back({bound->TakeFd(), kept_});
   handed_->Keep(kind, path, sockets.back().fd);
-  paths_.push_back(*std::move(bound));
+  paths_.push_back(
+      std::make_unique<BoundPath>(BoundPath{*std::move(bound), kind, type, bound_.size()}));
   return sockets;
 }
 
-void ListenerSet::AddStream(UniqueFd fd, StreamKind kind, Source source, bool tell_peers) {
-  bound_[source.listener].takes_connections = true;
-  streams_.push_back({std::move(fd), kind, source, tell_peers});
+void ListenerSet::AddStream(Listening stream) {
+  bound_[stream.source.listener].takes_connections = true;
+  streams_.push_back(std::move(stream));
+}
+
+SenderGate* ListenerSet::GateOf(const ListenAddress& listen, const Source& source) {
+  if (listen.allow_uids.empty()) return nullptr;
+  gates_.push_back(std::make_unique<Gate>(bound_[source.listener].name(), listen.allow_uids));
+  return &gates_.back()->gate;
+}
+
+absl::StatusOr<bool> ListenerSet::Tells(int fd, const ListenAddress& listen,
+                                        const Options& options) const {
+  if (!options.sender_identity) return false;
+  if (AskForSenders(fd, listen.address)) return true;
+  if (listen.allow_uids.empty()) return false;
+  return absl::InternalError(absl::StrCat("socket ", listen.address,
+                                          ": the kernel does not say who sends, so allow_uids "
+                                          "cannot be held"));
 }
 
 void ListenerSet::WarnOfSmallBuffers() const {
@@ -202,26 +218,39 @@ absl::Status ListenerSet::GiveDatagramSockets(const Threads& threads) {
     }
   }
   for (size_t i = 0; i < unixgram_.size(); ++i) {
-    threads[i % threads.size()]->AddUnixgram(std::move(unixgram_[i]));
+    for (const auto& path : paths_) {
+      if (path->listener == unixgram_[i].source.listener) path->thread = i % threads.size();
+    }
+    UnixgramSocket& socket = unixgram_[i];
+    threads[i % threads.size()]->AddUnixgram({std::move(socket.fd), socket.source,
+                                              socket.tells_senders, socket.outlives_us,
+                                              socket.gate});
   }
   return status;
 }
 
 void ListenerSet::StartAccepting(Loop* control, const Threads& threads, ConnectionBudget* budget,
                                  ConnectionCounts* counts) {
-  const auto assign = [this, &threads](AcceptedConnection connection) {
+  host_.emplace(Host{control, &threads, budget, counts});
+  for (Listening& stream : streams_) Accept(std::move(stream.fd), stream);
+  watch_.emplace(*control);
+  WatchLater();
+}
+
+void ListenerSet::Accept(UniqueFd fd, const Listening& stream) {
+  const auto assign = [this](AcceptedConnection connection) {
+    const Threads& threads = *host_->threads;
     threads[next_thread_++ % threads.size()]->Assign(std::move(connection));
   };
-  for (Listening& stream : streams_) {
-    StreamListener::Options options;
-    options.name = bound_[stream.source.listener].name();
-    options.kind = stream.kind;
-    options.source = stream.source;
-    options.tell_peers = stream.tell_senders;
-    accepting_.push_back(std::make_unique<StreamListener>(
-        control, std::move(stream.fd), std::move(options), budget, counts, assign));
-    accepting_.back()->Start();
-  }
+  StreamListener::Options options;
+  options.name = bound_[stream.source.listener].name();
+  options.kind = stream.kind;
+  options.source = stream.source;
+  options.tell_peers = stream.tell_senders;
+  options.gate = stream.gate;
+  accepting_.push_back(std::make_unique<StreamListener>(
+      host_->control, std::move(fd), std::move(options), host_->budget, host_->counts, assign));
+  accepting_.back()->Start();
 }
 
 void ListenerSet::TakeUp(std::vector<HandedConnection> connections, const Threads& threads,
@@ -239,6 +268,10 @@ void ListenerSet::TakeUp(std::vector<HandedConnection> connections, const Thread
     }
     AcceptedConnection accepted;
     if (stream->tell_senders) accepted.peer = PeerOf(connection.fd.get());
+    if (stream->gate != nullptr && !stream->gate->Admits(accepted.peer)) {
+      ++lost;
+      continue;
+    }
     accepted.fd = std::move(connection.fd);
     accepted.token = std::move(token);
     accepted.kind = stream->kind;
@@ -251,7 +284,7 @@ void ListenerSet::TakeUp(std::vector<HandedConnection> connections, const Thread
   }
   LogInfo("connections go on", {{"connections", absl::StrCat(connections.size() - lost)}});
   if (lost == 0) return;
-  LogWarn("connections of listeners that are no more, or over the limit, are closed",
+  LogWarn("connections of listeners that are no more, over the limit, or not allowed, are closed",
           {{"connections", absl::StrCat(lost)}});
 }
 
@@ -269,9 +302,10 @@ std::vector<HandedConnection> ListenerSet::Describe(
 }
 
 void ListenerSet::Close() {
+  watch_.reset();
   for (const auto& listener : accepting_) listener->Stop();
   if (kept_) {
-    for (UnixPath& path : paths_) path.Leave();
+    for (const auto& bound : paths_) bound->path->Leave();
   }
   paths_.clear();
 }

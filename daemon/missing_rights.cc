@@ -3,6 +3,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <fstream>
+
 #include "daemon/unique_fd.h"
 
 namespace tallyd {
@@ -20,6 +23,25 @@ bool AsksForSenders(const Options& options) {
          !(options.unixgram.empty() && options.unixstream.empty() && options.unixseqpacket.empty());
 }
 
+bool HasAllowedUsers(const Options& options) {
+  for (const auto* list : {&options.unixgram, &options.unixstream, &options.unixseqpacket}) {
+    for (const ListenAddress& listen : *list) {
+      if (!listen.allow_uids.empty()) return true;
+    }
+  }
+  return false;
+}
+
+// In a user namespace of our own the kernel calls all users by one number that it does not map.
+bool SeesAllUsers() {
+  std::ifstream map("/proc/self/uid_map");
+  uint64_t inside = 0;
+  uint64_t outside = 0;
+  uint64_t count = 0;
+  if (!(map >> inside >> outside >> count)) return true;  // no such namespaces, or no /proc
+  return inside == 0 && outside == 0 && count == UINT32_MAX;
+}
+
 }  // namespace
 
 std::vector<std::string> MissingRights(const Options& options) {
@@ -29,6 +51,11 @@ std::vector<std::string> MissingRights(const Options& options) {
     missing.push_back("/proc is hidden: process_* metrics and the names of senders are missing");
   } else if (AsksForSenders(options) && !SeesOthers()) {
     missing.push_back("other processes are hidden: senders are known by number, without names");
+  }
+  if (HasAllowedUsers(options) && !SeesAllUsers()) {
+    missing.push_back(
+        "users of the host are not all known here (PrivateUsers=yes?): allow_uids refuses the "
+        "others, even if they are listed");
   }
   return missing;
 }

@@ -1,6 +1,7 @@
 #include "daemon/options.h"
 
 #include <grp.h>
+#include <pwd.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "core/shard/ledger.h"
 #include "daemon/address.h"
 #include "daemon/config_file.h"
@@ -22,9 +24,12 @@
 #include "daemon/own_metrics.h"
 #include "daemon/push_config.h"
 #include "daemon/remote_write_config.h"
+#include "daemon/senders.h"
 
 namespace tallyd {
 namespace {
+
+constexpr absl::string_view kAllowUids = "allow_uids=";
 
 // Reads flags by name, and gathers what is wrong with them, so that a user learns of all of it at
 // once. What is unreadable keeps its default.
@@ -133,7 +138,7 @@ class FlagReader {
     for (const FlagValue& value : found->second) {
       if (value.text.empty()) continue;
       ListenAddress address(value.text, dialect);
-      if (!SplitDialect(value, &address)) continue;
+      if (!SplitOptions(value, !internet, &address)) continue;
       if (internet) CheckAddress(value, address.address);
       list->push_back(std::move(address));
     }
@@ -164,17 +169,49 @@ class FlagReader {
  private:
   // "?" begins options in an address as in a path, so that a slip there does not become a file's
   // name.
-  bool SplitDialect(const FlagValue& value, ListenAddress* address) {
+  bool SplitOptions(const FlagValue& value, bool is_path, ListenAddress* address) {
     const size_t mark = value.text.find('?');
     if (mark == std::string::npos) return true;
     address->address = value.text.substr(0, mark);
-    const std::string option = value.text.substr(mark + 1);
-    if (option == "dialect=statsd" || option == "dialect=dogstatsd") {
-      address->dialect = option == "dialect=statsd" ? Dialect::kStatsd : Dialect::kDogstatsd;
-      if (!address->address.empty()) return true;
+    const std::vector<std::string> options =
+        absl::StrSplit(absl::string_view(value.text).substr(mark + 1), '&');
+    bool right = !address->address.empty();
+    for (const std::string& option : options) {
+      if (option == "dialect=statsd" || option == "dialect=dogstatsd") {
+        address->dialect = option == "dialect=statsd" ? Dialect::kStatsd : Dialect::kDogstatsd;
+      } else if (is_path && absl::StartsWith(option, kAllowUids)) {
+        if (!ReadUids(value, option.substr(kAllowUids.size()), &address->allow_uids)) return false;
+      } else {
+        right = false;
+      }
     }
-    Complain(value, "after an address or path, only ?dialect=statsd or ?dialect=dogstatsd");
+    if (right) return true;
+    Complain(value,
+             absl::StrCat("after an address or path, only ?dialect=statsd or ?dialect=dogstatsd",
+                          is_path ? ", and allow_uids=UID,... (joined by &)" : ""));
     return false;
+  }
+
+  // Names or numbers of users, separated by commas.
+  bool ReadUids(const FlagValue& value, const std::string& text, std::vector<uid_t>* uids) {
+    for (const absl::string_view user : absl::StrSplit(text, ',')) {
+      uid_t uid = 0;
+      if (!absl::SimpleAtoi(user, &uid)) {
+        const struct passwd* const found = ::getpwnam(std::string(user).c_str());
+        if (found == nullptr) {
+          Complain(value, absl::StrCat("allow_uids: there is no user \"", user, "\""));
+          return false;
+        }
+        uid = found->pw_uid;
+      }
+      if (uid == Credentials::kOverflowId || uid == Credentials::kNobody) {
+        Complain(value, absl::StrCat("allow_uids: ", uid,
+                                     " is what the kernel says of users that it cannot name"));
+        return false;
+      }
+      uids->push_back(uid);
+    }
+    return true;
   }
 
   void CheckAddress(const FlagValue& value, const std::string& text) {
@@ -339,6 +376,17 @@ void ReadGeneral(FlagReader* flags, Options* options) {
   }
 }
 
+// Where nobody asks who sends, nobody can be told apart.
+void CheckIdentity(FlagReader* flags, const Options& options) {
+  if (options.sender_identity) return;
+  for (const auto* list : {&options.unixgram, &options.unixstream, &options.unixseqpacket}) {
+    for (const ListenAddress& listen : *list) {
+      if (listen.allow_uids.empty()) continue;
+      flags->Complain(absl::StrCat(listen.address, ": allow_uids needs --statsd.sender-identity"));
+    }
+  }
+}
+
 void CheckListenerCount(FlagReader* flags, const Options& options) {
   if (options.ListenerCount() == 0) {
     flags->Complain("nothing to listen on: all --statsd.listen flags are empty");
@@ -403,6 +451,7 @@ absl::StatusOr<Options> OptionsFrom(const FlagValues& values) {
   ReadState(&flags, &options);
   ReadGeneral(&flags, &options);
   CheckListenerCount(&flags, options);
+  CheckIdentity(&flags, options);
   const absl::Status status = flags.status();
   if (!status.ok()) return status;
   return options;

@@ -35,6 +35,7 @@ struct ListenAddress {
 
   std::string address;  // or path
   Dialect dialect = Dialect::kStatsd;
+  std::vector<uid_t> allow_uids = {};  // of a UNIX socket: who may send; empty: all
 
   bool operator==(const ListenAddress&) const = default;
 };

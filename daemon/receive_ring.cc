@@ -78,12 +78,20 @@ Credentials ReceiveRing::sender(int i) const {
 }
 
 void ApplyBatch(const ReceiveRing& ring, int count, Source source, Shard* shard, LineTaps* taps,
-                SenderTable* senders) {
+                SenderTable* senders, SenderGate* gate) {
   const int64_t now_ns = MonotonicNs();
   shard->BeginBatch(now_ns);
   for (int i = 0; i < count; ++i) {
     const ReceiveRing::Message message = ring.message(i);
-    if (senders != nullptr) source.sender = senders->NumberOf(ring.sender(i), now_ns);
+    if (senders != nullptr) {
+      const Credentials who = ring.sender(i);
+      if (gate != nullptr && !gate->Admits(who)) {
+        source.sender = SenderTable::kUnknown;
+        shard->Refuse(source, {message.bytes_untrusted, message.size}, DropReason::kUnauthorized);
+        continue;
+      }
+      source.sender = senders->NumberOf(who, now_ns);
+    }
     if (message.truncated) {
       taps->OnTruncated(source, message.bytes_untrusted, message.size);
       shard->ApplyTruncated(source, message.bytes_untrusted, message.size);

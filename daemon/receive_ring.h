@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "core/shard/shard.h"
 #include "daemon/line_tap.h"
+#include "daemon/sender_gate.h"
 #include "daemon/senders.h"
 
 namespace tallyd {
@@ -71,9 +72,10 @@ class ReceiveRing {
 };
 
 // Owner thread of the shard. Applies the first `count` messages of the ring as one batch, and shows
-// them to `taps`. With `senders` each counts for whoever sent it.
+// them to `taps`. With `senders` each counts for whoever sent it, and with `gate` besides only
+// those count that it admits; the others are refused as unauthorized, and of nobody.
 void ApplyBatch(const ReceiveRing& ring, int count, Source source, Shard* shard, LineTaps* taps,
-                SenderTable* senders = nullptr);
+                SenderTable* senders = nullptr, SenderGate* gate = nullptr);
 
 }  // namespace tallyd
 

@@ -95,6 +95,30 @@ void ShardThread::AddUnixgram(UnixgramSocket socket) {
       &loop_, &waits_, shard_, &taps_, unix_ring_.get(), &senders_, std::move(socket)));
 }
 
+void ShardThread::ReplaceUnixgram(UnixgramSocket socket) {
+  boost::asio::post(loop_, [this, socket = std::move(socket)]() mutable {
+    const uint16_t listener = socket.source.listener;
+    EndFormerUnixgrams(listener);
+    for (const auto& present : unixgram_) {
+      if (present->listener() == listener) present->BecomeFormer();
+    }
+    AddUnixgram(std::move(socket));
+    unixgram_.back()->Start();
+  });
+}
+
+void ShardThread::EndFormerUnixgrams(uint16_t listener) {
+  const auto ends = std::stable_partition(unixgram_.begin(), unixgram_.end(), [&](const auto& one) {
+    return one->listener() != listener || !one->former();
+  });
+  for (auto end = ends; end != unixgram_.end(); ++end) {
+    (*end)->DrainAndClose(MonotonicNs() + kDrainNs);
+    // A handler of its may be queued, and is run before this one.
+    boost::asio::post(loop_, [ended = std::move(*end)] {});
+  }
+  unixgram_.erase(ends, unixgram_.end());
+}
+
 absl::Status ShardThread::Start() {
   const SignalsBlocked blocked;
   try {

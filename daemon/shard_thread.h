@@ -53,6 +53,9 @@ class ShardThread {
   // Any thread, by the rules of the class.
   SenderTable& senders() { return senders_; }
 
+  // Any thread, after Start. The socket takes the place of that of the same listener, which stays
+  // open for who is connected to it; what was in its place before is drained and closed.
+  void ReplaceUnixgram(UnixgramSocket socket);
   // Any thread, after Start.
   void Assign(AcceptedConnection connection);
   // Any thread. From some batch on, and until some batch after Remove, the tap sees every line.
@@ -82,6 +85,7 @@ class ShardThread {
   void BeatLater();
   void Beat();
   void DrainAndClose(std::atomic<int>* places);
+  void EndFormerUnixgrams(uint16_t listener);
   void ApplyJob(JobBatch* batch, Source source);
 
   Shard* const shard_;

@@ -83,6 +83,11 @@ bool StreamListener::AcceptOne(bool* exhausted) {
       ::accept4(listening_.native_handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (fd.valid()) {
     const Credentials peer = options_.tell_peers ? PeerOf(fd.get()) : Credentials();
+    if (options_.gate != nullptr && !options_.gate->Admits(peer)) {
+      counts_->Opened(options_.source.listener);
+      counts_->Closed(options_.source.listener, CloseReason::kUnauthorized);
+      return true;
+    }
     assign_({std::move(fd), std::move(token), options_.kind, options_.source, peer});
     return true;
   }

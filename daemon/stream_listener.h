@@ -12,6 +12,7 @@
 #include "daemon/address.h"
 #include "daemon/connection_counts.h"
 #include "daemon/loop.h"
+#include "daemon/sender_gate.h"
 #include "daemon/stream_connection.h"
 #include "daemon/unique_fd.h"
 
@@ -34,7 +35,8 @@ class StreamListener {
     std::string name;
     StreamKind kind = StreamKind::kTcp;
     Source source;
-    bool tell_peers = false;  // of UNIX sockets: whether to ask the kernel who connected
+    bool tell_peers = false;     // of UNIX sockets: whether to ask the kernel who connected
+    SenderGate* gate = nullptr;  // null: whoever the file's mode lets connect; else tell_peers
   };
 
   StreamListener(Loop* loop, UniqueFd listening, Options options, ConnectionBudget* budget,
@@ -44,6 +46,7 @@ class StreamListener {
 
   void Start() { Wait(); }
   void Stop();
+  uint16_t listener() const { return options_.source.listener; }
 
  private:
   void Wait();

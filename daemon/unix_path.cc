@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "daemon/clock.h"
 #include "daemon/exit_code.h"
 
 namespace tallyd {
@@ -44,7 +45,7 @@ std::string DirectoryOf(const std::string& path) {
 
 // Two starting processes must not both find the same dead socket and replace each other's new one,
 // so whoever looks at a path holds its directory's lock. The lock leaves no file behind.
-absl::StatusOr<UniqueFd> LockDirectory(const std::string& path) {
+absl::StatusOr<UniqueFd> LockDirectory(const std::string& path, absl::Duration patience) {
   const std::string directory = DirectoryOf(path);
   UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.valid()) {
@@ -56,8 +57,9 @@ absl::StatusOr<UniqueFd> LockDirectory(const std::string& path) {
     return InUseError(absl::StrCat("socket path ", path, ": anyone may replace it, because ",
                                    directory, " is writable for all and has no sticky bit"));
   }
-  for (int attempt = 0; ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0; ++attempt) {
-    if (attempt == 100) {
+  const int64_t deadline_ns = MonotonicNs() + absl::ToInt64Nanoseconds(patience);
+  while (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (MonotonicNs() >= deadline_ns) {
       return InUseError(absl::StrCat("socket path ", path, ": the lock on directory ", directory,
                                      " is held by another process"));
     }
@@ -122,11 +124,11 @@ absl::Status BindTo(const sockaddr_un& address, int fd, mode_t mode, gid_t group
 
 }  // namespace
 
-absl::StatusOr<UnixPath> UnixPath::Bind(const std::string& path, int type, mode_t mode,
-                                        gid_t group) {
+absl::StatusOr<UnixPath> UnixPath::Bind(const std::string& path, int type, mode_t mode, gid_t group,
+                                        absl::Duration patience) {
   const absl::StatusOr<sockaddr_un> address = MakeAddress(path);
   if (!address.ok()) return address.status();
-  const absl::StatusOr<UniqueFd> lock = LockDirectory(path);
+  const absl::StatusOr<UniqueFd> lock = LockDirectory(path, patience);
   if (!lock.ok()) return lock.status();
   absl::Status status = RemoveStale(*address, type);
   if (!status.ok()) return status;
@@ -150,11 +152,12 @@ UnixPath::UnixPath(UnixPath&& other) noexcept
       inode_(other.inode_) {}
 
 UnixPath::~UnixPath() {
-  if (path_.empty()) return;
+  if (!path_.empty() && LeadsToUs()) ::unlink(path_.c_str());
+}
+
+bool UnixPath::LeadsToUs() const {
   struct stat info {};
-  const bool ours =
-      ::lstat(path_.c_str(), &info) == 0 && info.st_dev == device_ && info.st_ino == inode_;
-  if (ours) ::unlink(path_.c_str());
+  return ::lstat(path_.c_str(), &info) == 0 && info.st_dev == device_ && info.st_ino == inode_;
 }
 
 }  // namespace tallyd

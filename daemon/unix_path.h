@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "daemon/unique_fd.h"
 
 namespace tallyd {
@@ -22,8 +23,10 @@ class UnixPath {
   // Binds a non-blocking socket of `type` (SOCK_DGRAM, ...) to `path` with permissions `mode`, for
   // `group` unless that is kOwnGroup. At no moment is it more open than that.
   static constexpr gid_t kOwnGroup = static_cast<gid_t>(-1);
+  // Waits `patience` at most for another process that looks at a path of the same directory.
   static absl::StatusOr<UnixPath> Bind(const std::string& path, int type, mode_t mode,
-                                       gid_t group = kOwnGroup);
+                                       gid_t group = kOwnGroup,
+                                       absl::Duration patience = absl::Seconds(2));
 
   UnixPath(UnixPath&& other) noexcept;
   UnixPath& operator=(UnixPath&&) = delete;
@@ -33,6 +36,8 @@ class UnixPath {
   int fd() const { return fd_.get(); }
   // The socket; the path stays ours.
   UniqueFd TakeFd() { return std::move(fd_); }
+  // Whether the path leads to our socket.
+  bool LeadsToUs() const;
   // Leaves the path where it is, for a successor.
   void Leave() { path_.clear(); }
 

@@ -11,6 +11,11 @@ constexpr int kMaxBatchesPerTurn = 16;
 
 }  // namespace
 
+bool TellSenders(int fd) {
+  const int on = 1;
+  return ::setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0;
+}
+
 UnixgramListener::UnixgramListener(Loop* loop, WaitPool* waits, Shard* shard, LineTaps* taps,
                                    ReceiveRing* ring, SenderTable* senders, UnixgramSocket socket)
     : waits_(waits),
@@ -18,6 +23,7 @@ UnixgramListener::UnixgramListener(Loop* loop, WaitPool* waits, Shard* shard, Li
       taps_(taps),
       ring_(ring),
       senders_(socket.tells_senders ? senders : nullptr),
+      gate_(socket.gate),
       socket_(*loop, socket.fd.release()),
       source_(socket.source),
       outlives_us_(socket.outlives_us) {}
@@ -42,7 +48,7 @@ int UnixgramListener::TakeBatch() {
   const auto tell =
       senders_ == nullptr ? ReceiveRing::Senders::kIgnore : ReceiveRing::Senders::kTell;
   const int count = ring_->Receive(socket_.native_handle(), tell);
-  if (count > 0) ApplyBatch(*ring_, count, source_, shard_, taps_, senders_);
+  if (count > 0) ApplyBatch(*ring_, count, source_, shard_, taps_, senders_, gate_);
   return count;
 }
 

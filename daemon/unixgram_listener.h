@@ -25,7 +25,11 @@ struct UnixgramSocket {
   bool tells_senders = false;  // it has SO_PASSCRED
   // Somebody else holds the socket too and will have it read on: it is left as it is at the end.
   bool outlives_us = false;
+  SenderGate* gate = nullptr;  // null: whoever the file's mode lets send; else tells_senders
 };
+
+// Has the kernel say of each datagram who sent it; false, and errno, if it does not.
+bool TellSenders(int fd);
 
 // One UNIX datagram socket, read by one shard: several readers would wait for each other in the
 // kernel and share one queue.
@@ -42,8 +46,16 @@ class UnixgramListener {
   UnixgramListener(const UnixgramListener&) = delete;
   UnixgramListener& operator=(const UnixgramListener&) = delete;
 
-  // Before the loop runs.
+  // Owner thread, or before the loop runs.
   void Start() { Wait(); }
+  uint16_t listener() const { return source_.listener; }
+  // Owner thread. Another socket has taken the place of this one, which is for those who are
+  // connected to it; nobody has it read on after us.
+  void BecomeFormer() {
+    outlives_us_ = false;
+    former_ = true;
+  }
+  bool former() const { return former_; }
   // Owner thread. Lets nothing more in, unless the socket outlives us, takes what is queued, and
   // ends. Gives up at `deadline_ns`.
   void DrainAndClose(int64_t deadline_ns);
@@ -59,9 +71,11 @@ class UnixgramListener {
   LineTaps* const taps_;
   ReceiveRing* const ring_;
   SenderTable* const senders_;  // null: the kernel does not tell
+  SenderGate* const gate_;      // null: all may send
   LoopDescriptor socket_;
   const Source source_;
-  const bool outlives_us_;
+  bool outlives_us_;
+  bool former_ = false;
   bool closed_ = false;
 };
 

@@ -122,6 +122,18 @@ class Shard::Impl : public SampleSink {
     pipeline_.CountDrop(reason, source.sender);
   }
 
+  void Refuse(Source source, std::string_view datagram, DropReason reason) {
+    source_ = source;
+    samples_ = 0;
+    const size_t size = datagram.size();
+    while (!datagram.empty()) {
+      const size_t line = std::min(datagram.find('\n'), datagram.size());
+      if (line > 0) OnDrop(reason);
+      datagram.remove_prefix(std::min(line + 1, datagram.size()));
+    }
+    CountDatagram(source, size);
+  }
+
   bool Restore(const KeptSeries& kept) {
     uint32_t slot = 0;
     if (!slots_.Restore(kept, &slot)) return false;
@@ -254,6 +266,9 @@ void Shard::ApplyInSession(Source source, std::string_view session, const char* 
   impl_->ApplyInSession(source, session, std::string_view(datagram, size));
 }
 void Shard::Drop(Source source, DropReason reason) { impl_->Drop(source, reason); }
+void Shard::Refuse(Source source, std::string_view datagram, DropReason reason) {
+  impl_->Refuse(source, datagram, reason);
+}
 bool Shard::Restore(const KeptSeries& kept) { return impl_->Restore(kept); }
 void Shard::EndBatch() { impl_->EndBatch(); }
 void Shard::Turn(int64_t now_ns) { impl_->Turn(now_ns); }

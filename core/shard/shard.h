@@ -93,6 +93,9 @@ class Shard {
   // than Apply.
   void ApplyInSession(Source source, std::string_view session, const char* datagram_untrusted,
                       size_t size);
+  // Owner thread, within a batch. A datagram that is not read: each line that is not empty is one
+  // sample dropped for `reason`.
+  void Refuse(Source source, std::string_view datagram_untrusted, DropReason reason);
   // Owner thread, within a batch. A sample that never reached the parser: one received, one
   // dropped.
   void Drop(Source source, DropReason reason);

@@ -34,9 +34,10 @@ enum class DropReason : uint8_t {
   kNameTooLong,       // these three: a key over one of core/wire/limits.h's KeyLimits
   kTooManyTags,
   kLabelsTooLong,
-  kMappingDrop,  // a mapping rule says "drop"
-  kUndeclared,   // no catalog declares the name, and one of them enforces
-  kCrash,        // was being taken in when the process before this one ended without notice
+  kMappingDrop,   // a mapping rule says "drop"
+  kUndeclared,    // no catalog declares the name, and one of them enforces
+  kCrash,         // was being taken in when the process before this one ended without notice
+  kUnauthorized,  // its sender is none of the users that may send to this socket
   kCount
 };
 inline constexpr size_t kDropReasons = static_cast<size_t>(DropReason::kCount);
@@ -56,7 +57,7 @@ inline constexpr std::array<std::string_view, kDropReasons> kDropReasonNames = {
     "bad_packing",    "bad_container_id", "negative_counter", "empty_name",   "type_conflict",
     "bad_label",      "bad_event",        "too_long",         "truncated",    "series_limit",
     "name_too_long",  "too_many_tags",    "labels_too_long",  "mapping_drop", "undeclared",
-    "crash"};
+    "crash",          "unauthorized"};
 
 inline constexpr std::array<std::string_view, kRepairReasons> kRepairReasonNames = {
     "bad_tag", "bad_sample_rate", "unknown_section", "overridden_label", "gauge_underflow"};

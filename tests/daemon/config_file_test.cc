@@ -112,6 +112,23 @@ TEST(ParseConfigTest, ListsAreOfTextsOrOfAddressesWithDialects) {
   EXPECT_THAT(Texts(values, "web.listen-address"), ElementsAre("127.0.0.1:9102"));
 }
 
+TEST(ParseConfigTest, APathMayBeForSomeUsersAlone) {
+  const FlagValues values = Parse(
+      "statsd:\n"
+      "  listen-unixgram: [{address: /a, allow_uids: [1000, app]}, {address: /b, allow_uids: 7}]\n"
+      "  listen-unixstream: {address: /c, dialect: dogstatsd, allow_uids: [1]}\n");
+  EXPECT_THAT(Texts(values, "statsd.listen-unixgram"),
+              ElementsAre("/a?allow_uids=1000,app", "/b?allow_uids=7"));
+  EXPECT_THAT(Texts(values, "statsd.listen-unixstream"),
+              ElementsAre("/c?dialect=dogstatsd&allow_uids=1"));
+  EXPECT_EQ(Refusal("statsd.listen-unixgram:\n- {address: /a, allow_uids: []}\n"),
+            "t.yaml:2: statsd.listen-unixgram: allow_uids: not a text or list of texts");
+  EXPECT_EQ(Refusal("statsd.listen-unixgram: [{address: /a, allow_uids: [[1]]}]"),
+            "t.yaml:1: statsd.listen-unixgram: allow_uids: not a text or list of texts");
+  EXPECT_THAT(Refusal("statsd.listen-udp: [{address: ':1', allow_uids: [1]}]"),
+              HasSubstr("unknown key allow_uids"));
+}
+
 TEST(ParseConfigTest, RelativePathsAreRelativeToTheFolderOfTheFile) {
   const FlagValues values = Parse(
       "statsd:\n"

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -520,6 +521,97 @@ TEST_F(ListenerTest, AcceptingPausesPastTheBudgetAndGoesOnWhenThereIsRoom) {
   peers.erase(peers.begin(), peers.begin() + 2);
   EXPECT_TRUE(Eventually([&] { return host.account().applied == 5; }));
   EXPECT_LT(host.accept_pauses(), 200u);  // it does not spin
+}
+
+// A socket of this path for some users alone.
+ListenAddress AllowedTo(const std::string& path, std::vector<uid_t> uids) {
+  ListenAddress address(path);
+  address.allow_uids = std::move(uids);
+  return address;
+}
+
+TEST_F(ListenerTest, DatagramsOfOtherUsersAreRefusedLineByLine) {
+  options_.unixgram = {AllowedTo(path_, {::geteuid() + 1})};
+  Host host(options_);
+  Send(ConnectToPath(SOCK_DGRAM), "a:1|c\nb:1|c\n\nnonsense");
+  Send(ConnectToPath(SOCK_DGRAM), "c:1|c\n");
+  host.Stop();
+  EXPECT_EQ(host.account().applied, 0u);
+  EXPECT_EQ(host.account().samples, 4u);
+  EXPECT_EQ(host.account().datagrams, 2u);
+  EXPECT_EQ(host.dropped(DropReason::kUnauthorized), 4u);
+}
+
+TEST_F(ListenerTest, DatagramsOfAUserOfTheListCount) {
+  options_.unixgram = {AllowedTo(path_, {::geteuid() + 1, ::geteuid()})};
+  Host host(options_);
+  Send(ConnectToPath(SOCK_DGRAM), "a:1|c\nb:1|c");
+  host.Stop();
+  EXPECT_EQ(host.account().applied, 2u);
+  EXPECT_EQ(host.dropped(DropReason::kUnauthorized), 0u);
+}
+
+TEST_F(ListenerTest, ConnectionsOfOtherUsersAreClosedUnread) {
+  for (const int type : {SOCK_STREAM, SOCK_SEQPACKET}) {
+    Options options = options_;
+    auto& list = type == SOCK_STREAM ? options.unixstream : options.unixseqpacket;
+    list = {AllowedTo(path_, {::geteuid() + 1})};
+    Host host(options);
+    const UniqueFd fd = ConnectToPath(type);
+    EXPECT_TRUE(Ends(fd));
+    EXPECT_TRUE(Eventually([&] { return host.closed(CloseReason::kUnauthorized) == 1; }));
+    EXPECT_EQ(host.open(), 0);
+    host.Stop();
+    EXPECT_EQ(host.account().samples, 0u);
+  }
+}
+
+TEST_F(ListenerTest, ConnectionsOfAUserOfTheListCount) {
+  options_.unixstream = {AllowedTo(path_, {::geteuid()})};
+  Host host(options_);
+  Send(ConnectToPath(SOCK_STREAM), Frame("a:1|c"));
+  EXPECT_TRUE(Eventually([&] { return host.account().applied == 1; }));
+  EXPECT_EQ(host.closed(CloseReason::kUnauthorized), 0u);
+}
+
+TEST_F(ListenerTest, APathThatWasRemovedIsBoundAnewAndWhoIsConnectedGoesOn) {
+  for (const int type : {SOCK_DGRAM, SOCK_STREAM, SOCK_SEQPACKET}) {
+    Options options = options_;
+    auto& list = type == SOCK_DGRAM    ? options.unixgram
+                 : type == SOCK_STREAM ? options.unixstream
+                                       : options.unixseqpacket;
+    list = {path_};
+    const std::string sample = type == SOCK_STREAM ? Frame("a:1|c") : "a:1|c";
+    Host host(options);
+    const UniqueFd former = ConnectToPath(type);
+    for (uint64_t round = 0; round < 3; ++round) {
+      ASSERT_EQ(::unlink(path_.c_str()), 0);
+      ASSERT_TRUE(Eventually([&] { return ::access(path_.c_str(), F_OK) == 0; }));
+      const auto connected = [&] { return host.account().applied == 2 * round + 2; };
+      // The file is there a moment before the socket listens.
+      ::poll(nullptr, 0, 50);
+      const UniqueFd fresh = ConnectToPath(type);
+      Send(fresh, sample);
+      if (type == SOCK_DGRAM && round > 0) {
+        Send(fresh, sample);  // what `former` is connected to was given up
+      } else {
+        Send(former, sample);
+      }
+      ASSERT_TRUE(Eventually(connected)) << host.account().applied;
+    }
+  }
+}
+
+TEST_F(ListenerTest, WhatIsNoSocketOfOursInThePlaceOfAPathIsLeftAlone) {
+  options_.unixgram = {path_};
+  Host host(options_);
+  ASSERT_EQ(::unlink(path_.c_str()), 0);
+  ASSERT_EQ(::mkdir(path_.c_str(), 0700), 0);
+  ::poll(nullptr, 0, 1'500);
+  ASSERT_EQ(::rmdir(path_.c_str()), 0);  // it is there and is a directory still
+  ASSERT_TRUE(Eventually([&] { return ::access(path_.c_str(), F_OK) == 0; }));
+  Send(ConnectToPath(SOCK_DGRAM), "a:1|c");
+  EXPECT_TRUE(Eventually([&] { return host.account().applied == 1; }));
 }
 
 TEST_F(ListenerTest, AtTheEndWhatTheKernelQueuedIsTaken) {

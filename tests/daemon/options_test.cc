@@ -144,6 +144,26 @@ TEST(OptionsTest, WhatFollowsAQuestionMarkIsADialectOrAnError) {
   ExpectRefused({"--web.listen-address=:1?dialect=statsd"}, "not a number");
 }
 
+TEST(OptionsTest, AUnixSocketMayBeForSomeUsersAlone) {
+  const Options options = Parse({"--statsd.listen-unixgram=/a?allow_uids=1000,root",
+                                 "--statsd.listen-unixstream=/b?dialect=dogstatsd&allow_uids=7"});
+  EXPECT_THAT(options.unixgram.front().allow_uids, ElementsAre(1000, 0));
+  EXPECT_EQ(options.unixgram.front().address, "/a");
+  EXPECT_THAT(options.unixstream.front().allow_uids, ElementsAre(7));
+  EXPECT_EQ(options.unixstream.front().dialect, Dialect::kDogstatsd);
+  EXPECT_THAT(options.udp.front().allow_uids, IsEmpty());
+}
+
+TEST(OptionsTest, UsersThatCannotBeToldApartAreRefused) {
+  ExpectRefused({"--statsd.listen-udp=:1?allow_uids=1000"}, "after an address or path, only");
+  ExpectRefused({"--statsd.listen-unixgram=/a?allow_uids="}, "there is no user \"\"");
+  ExpectRefused({"--statsd.listen-unixgram=/a?allow_uids=1,no-such-user"}, "\"no-such-user\"");
+  ExpectRefused({"--statsd.listen-unixgram=/a?allow_uids=65534"}, "cannot name");
+  ExpectRefused({"--statsd.listen-unixgram=/a?allow_uids=4294967295"}, "cannot name");
+  ExpectRefused({"--statsd.listen-unixgram=/a?allow_uids=1", "--no-statsd.sender-identity"},
+                "/a: allow_uids needs --statsd.sender-identity");
+}
+
 TEST(OptionsTest, LimitsOfTheWireAreSettable) {
   const Options standard = Parse({});
   EXPECT_EQ(standard.max_line_bytes, 65'535u);

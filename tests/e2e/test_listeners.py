@@ -168,6 +168,74 @@ class SocketPathTest(unittest.TestCase):
             self.assertIn(code, (2, IN_USE), errors)
 
 
+class LostPathTest(unittest.TestCase):
+    """The file of a socket goes away while we serve it."""
+
+    def own(self, daemon, name):
+        return daemon.scrape(path="/-/metrics").value(name)
+
+    def rebound(self, daemon, times):
+        wait_for("a new socket", lambda: self.own(daemon, "tallyd_rebound_sockets_total") == times)
+
+    def test_a_removed_path_is_bound_anew(self):
+        kinds = {"unixgram": socket.SOCK_DGRAM, "unixstream": socket.SOCK_STREAM,
+                 "unixseqpacket": socket.SOCK_SEQPACKET}
+        with scratch() as directory:
+            listen = [(kind, directory / kind) for kind in kinds]
+            with Daemon("--statsd.unixsocket-mode=711", listen=listen) as daemon:
+                sent = 0
+                for number, (kind, path) in enumerate(listen, 1):
+                    sample = frame(b"a:1|c") if kind == "unixstream" else b"a:1|c"
+                    with connect_unix(path, kinds[kind]) as former:
+                        path.unlink()
+                        former.send(sample)
+                        self.rebound(daemon, number)
+                        self.assertEqual(os.stat(path).st_mode & 0o777, 0o711)
+                        with connect_unix(path, kinds[kind]) as fresh:
+                            fresh.send(sample)
+                            former.send(sample)  # is still read
+                            sent += 3
+                            daemon.settle(received=sent)
+                    self.assertIn(f"listener={kind}:{path}", daemon.log())
+                self.assertEqual(daemon.ledger().applied, sent)
+                self.assertEqual(self.own(daemon, "tallyd_lost_sockets"), 0)
+                self.assertEqual(daemon.stop(), 0)
+                self.assertEqual(list(directory.iterdir()), [])  # the new files go with the daemon
+
+    def test_who_took_the_place_is_left_alone(self):
+        with scratch() as directory:
+            path = directory / "taken.sock"
+            with Daemon(listen=(("unixgram", path),)) as daemon:
+                path.unlink()
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+                    other.bind(str(path))
+                    wait_for("a lost socket", lambda: self.own(daemon, "tallyd_lost_sockets") == 1)
+                    self.assertEqual(self.own(daemon, "tallyd_rebound_sockets_total"), 0)
+                    with connect_unix(path, socket.SOCK_DGRAM) as sender:
+                        sender.send(b"for the other")
+                        self.assertEqual(other.recv(100), b"for the other")
+                    self.assertIn("cannot be bound anew", daemon.log())
+                self.rebound(daemon, 1)  # the other is gone, and its file is a dead socket's
+                self.assertEqual(self.own(daemon, "tallyd_lost_sockets"), 0)
+                with connect_unix(path, socket.SOCK_DGRAM) as sender:
+                    sender.send(b"a:1|c")
+                daemon.settle(received=1)
+
+    def test_again_and_again_leaves_no_descriptors(self):
+        with scratch() as directory:
+            path = directory / "often.sock"
+            with Daemon(listen=(("unixstream", path),)) as daemon:
+                for number in range(1, 5):
+                    path.unlink()
+                    self.rebound(daemon, number)
+                    with connect_unix(path) as sender:
+                        sender.send(frame(b"a:1|c"))
+                    daemon.settle(received=number)
+                sockets = [os.readlink(fd.path) for fd in os.scandir(f"/proc/{daemon.pid}/fd")]
+                # HTTP, the path and its former; a scrape may be about to close.
+                self.assertLessEqual(sum(name.startswith("socket:") for name in sockets), 5)
+
+
 class AddressTest(unittest.TestCase):
     def test_a_second_instance_names_the_address(self):
         for kind in ("udp", "tcp"):

@@ -102,6 +102,82 @@ class Child:
             self.popen.stdout.close()
 
 
+@unittest.skipUnless(AS_ROOT, "needs root, to send as others")
+class AllowedUsersTest(unittest.TestCase):
+    ALLOWED = 4711
+    OTHER = 4712
+
+    @contextlib.contextmanager
+    def daemon(self, **keywords):
+        with scratch() as directory:
+            os.chmod(directory, 0o755)
+            listen = [(kind, f"{directory}/{name}.sock?allow_uids={self.ALLOWED}") for kind, name in (
+                ("unixgram", "gram"), ("unixstream", "stream"), ("unixseqpacket", "packet"))]
+            with Daemon("--statsd.unixsocket-mode=777", "--shards=2", listen=listen,
+                        **keywords) as daemon:
+                yield daemon, directory
+
+    def test_whom_a_user_namespace_hides_is_refused_and_that_is_said(self):
+        unshare = ("unshare", "--user", "--map-root-user")
+        if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode != 0:
+            self.skipTest("no user namespaces here")
+        with self.daemon(wrapper=unshare) as (daemon, directory):
+            self.assertIn("allow_uids refuses the others", daemon.log())
+            with Child("gram", directory, self.ALLOWED) as child:
+                child.send("a:1|c")
+            self.assertEqual(daemon.settle(received=1).reasons, {"unauthorized": 1})
+
+    def test_who_is_on_the_list_counts_and_nobody_else(self):
+        with self.daemon() as (daemon, directory), contextlib.ExitStack() as stack:
+            for kind in ("gram", "stream", "packet"):
+                stack.enter_context(Child(kind, directory, self.ALLOWED)).send("a:1|c;b:1|c")
+            daemon.settle(received=6)
+            gram = stack.enter_context(Child("gram", directory, self.OTHER))
+            for _ in range(50):
+                gram.send("a:1|c;b:1|c;nonsense|c|#uid:4711")  # what the payload claims is text
+            ledger = daemon.settle(received=6 + 150)
+            self.assertEqual(ledger.reasons, {"unauthorized": 150})
+            self.assertEqual(ledger.applied, 6)
+            self.assertEqual(daemon.scrape().value("a"), 3)
+
+    def test_a_connection_is_closed_unread(self):
+        with self.daemon() as (daemon, directory):
+            for number, kind in enumerate(("stream", "packet"), 1):
+                # Root is not on the list either.
+                type_ = {"stream": socket.SOCK_STREAM, "packet": socket.SOCK_SEQPACKET}[kind]
+                with socket.socket(socket.AF_UNIX, type_) as connection:
+                    connection.settimeout(10 * SLOWNESS)
+                    connection.connect(f"{directory}/{kind}.sock")
+                    with contextlib.suppress(OSError):
+                        connection.sendall(b"\5\0\0\0a:1|c")
+                        self.assertEqual(connection.recv(1), b"")
+                wait_for("the count", lambda: daemon.scrape(path="/-/metrics").value(
+                    "tallyd_closed_connections_total", reason="unauthorized") == number)
+            self.assertEqual(daemon.ledger().received, 0)
+
+    def test_a_flood_is_named_in_few_lines(self):
+        with self.daemon() as (daemon, directory), Child("gram", directory, self.OTHER) as child:
+            for _ in range(500):
+                child.send("a:1|c")
+            daemon.settle(received=500)
+            wait_for("a line", lambda: "allow_uids" in daemon.log())
+            lines = [line for line in daemon.log().splitlines() if "allow_uids" in line]
+            self.assertLessEqual(len(lines), 2)
+            self.assertIn(f"uid={self.OTHER} pid={child.pid}", lines[0])
+            self.assertIn(f"{directory}/gram.sock", lines[0])
+
+    def test_a_claim_of_a_privileged_process_is_the_kernels_word(self):
+        """Root may say that it is another, and only such a process may."""
+        with self.daemon() as (daemon, directory):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                claim = struct.pack("iII", os.getpid(), self.ALLOWED, self.ALLOWED)
+                sender.connect(f"{directory}/gram.sock")
+                sender.sendmsg([b"a:1|c"], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, claim)])
+                sender.send(b"a:1|c")
+            ledger = daemon.settle(received=2)
+            self.assertEqual((ledger.applied, ledger.reasons), (1, {"unauthorized": 1}))
+
+
 class IdentityTest(unittest.TestCase):
     def test_each_way_to_send_is_told_by_the_kernel(self):
         with daemon_of_senders() as (daemon, directory), contextlib.ExitStack() as stack:

@@ -21,6 +21,14 @@ def tests_of(path):
             if isinstance(part, ast.FunctionDef)}
 
 
+def is_run(path, test):
+    """Whether those who run tests find it: a program that is built, or a module by its name."""
+    file = ROOT / path
+    if path.endswith(".cc"):
+        return re.search(rf"\b{re.escape(file.name)}\b", (file.parent / "CMakeLists.txt").read_text())
+    return file.name.startswith("test_") and test.startswith("test_")
+
+
 class ThreatModelTest(unittest.TestCase):
 
     def test_each_claim_has_its_test(self):
@@ -33,6 +41,12 @@ class ThreatModelTest(unittest.TestCase):
             self.assertTrue(references, f"no test is named: {claim}")
             for path, suite, test in references:
                 self.assertIn((suite, test), tests_of(path), path)
+                self.assertTrue(is_run(path, test), f"{path}: {test} is never run")
+
+    def test_each_section_has_claims_that_are_held(self):
+        text = (ROOT / "docs/threat-model.md").read_text()
+        for section in text.split("\n## ")[1:]:
+            self.assertIn("| claim | held by |\n| --- | --- |\n", section, section.splitlines()[0])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import time
 
 from bad_server import BlackHole
 from bar import scenario
-from harness import SLOWNESS, Daemon, Timeout, free_port, run_tallyd, scratch
+from harness import SLOWNESS, Daemon, Timeout, free_port, run_tallyd, scratch, wait_for
 from lines import cpu, send_all
 from rig import Load, Rig
 from targets import to
@@ -274,3 +274,28 @@ def exit_codes(run):
         code, _, errors = run_tallyd(*flags)
         run.check("T", code == want and flags[0].split("=")[-1] in errors, f"{flags}: {code} {errors}")
 
+
+@scenario("A17")
+def socket_file_removed(run):
+    def remove_both(times):
+        for name in ("g", "s"):
+            (rig.directory / name).unlink()
+        wait_for("new sockets", lambda: rig.own("tallyd_rebound_sockets_total") == 2 * times, 10)
+        run.check("R", (rig.directory / "g").is_socket() and (rig.directory / "s").is_socket(),
+                  "both are there again")
+        rig.sent += send_all(rig, [b"anew:1|c"] * 10)
+
+    with Rig(run) as rig:
+        load = rig.start_load(6)
+        before = rig.samples_per_second(1)
+        remove_both(1)
+        rig.recovered(before)  # who is connected to the former ones goes on
+        rig.finish_load(load)
+        rig.counted()
+        remove_both(2)
+        remove_both(3)
+        rig.counted()
+        for kind in ("unixgram", "unixstream"):
+            run.check("T", f"listener={kind}:" in rig.daemon.log(), f"the log names {kind}")
+        rig.quiet_log()
+        rig.alive()

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import time
 
-from bar import scenario
-from harness import SLOWNESS, wait_for
+from bar import Skipped, scenario
+from harness import SLOWNESS, scratch, wait_for
 from lines import cpu, send_all
 from rig import Rig
 
@@ -321,3 +321,57 @@ def mutated_frames(run):
         rig.daemon.scrape()
         rig.alive()
 
+
+# Sends datagrams and frames as another user than those that may.
+STRANGER = """
+import os, socket, struct, sys
+directory, uid, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+os.setgroups([]); os.setgid(uid); os.setuid(uid)
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as packets:
+    packets.connect(directory + "/g")
+    for _ in range(count):
+        packets.send(b"stranger:1|c\\nstranger:1|c")
+line = b"stranger:1|c"
+for _ in range(count // 10):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+        stream.settimeout(20)
+        stream.connect(directory + "/s")
+        try:
+            stream.sendall(struct.pack("<I", len(line)) + line)
+            if stream.recv(1) != b"":
+                sys.exit(3)
+        except OSError:
+            pass  # closed before it could be written to
+"""
+
+
+@scenario("C5")
+def no_permission(run):
+    if os.geteuid() != 0:
+        raise Skipped("needs root, to send as others")
+    count = 2000
+    stranger = 4712
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(scratch())
+        os.chmod(directory, 0o755)
+        mine = f"?allow_uids={os.geteuid()}"
+        rig = stack.enter_context(Rig(run, "--statsd.unixsocket-mode=777", listen=(
+            ("udp", "127.0.0.1:0"), ("unixgram", f"{directory}/g{mine}"),
+            ("unixstream", f"{directory}/s{mine}"))))
+        rig.directory = directory
+        load = rig.start_load(4)
+        child = subprocess.run(
+            [sys.executable, "-c", STRANGER, str(directory), str(stranger), str(count)],
+            check=False, timeout=120 * SLOWNESS)
+        run.check("C", child.returncode == 0, f"refused, and not more: {child.returncode}")
+        rig.finish_load(load)
+        rig.sent += 2 * count
+        ledger = rig.counted()
+        run.check("C", ledger.reasons == {"unauthorized": 2 * count}, f"{ledger.reasons}")
+        closed_ones = rig.own("tallyd_closed_connections_total", reason="unauthorized")
+        run.check("T", closed_ones == count // 10, f"{closed_ones} connections")
+        run.check("C", not rig.daemon.scrape().series("stranger"),
+                  "nothing of it is shown")
+        wait_for("a line", lambda: f"uid={stranger} pid=" in rig.daemon.log())
+        rig.quiet_log()
+        rig.alive()
