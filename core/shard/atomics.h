@@ -32,6 +32,25 @@ struct StdAtomics {
   static void Fence(std::memory_order order) { std::atomic_thread_fence(order); }
 };
 
+// The same for words within records that are copied as plain data while nobody else can see them.
+struct StdCopiedAtomics {
+  template <class T>
+  class Word {
+   public:
+    Word() = default;
+    explicit Word(T value) : value_(value) {}
+    // A reference cannot be taken to what is constant; nothing is written through it.
+    T Load(std::memory_order order) const {
+      return std::atomic_ref<T>(const_cast<T&>(value_)).load(order);
+    }
+    void Store(T value, std::memory_order order) { std::atomic_ref<T>(value_).store(value, order); }
+
+   private:
+    alignas(std::atomic_ref<T>::required_alignment) T value_ = 0;
+    static_assert(std::atomic_ref<T>::is_always_lock_free);
+  };
+};
+
 }  // namespace tallyd
 
 #endif  // TALLYD_CORE_SHARD_ATOMICS_H_

@@ -11,6 +11,7 @@
 //   rewrite       data that are rewritten as a whole are never taken half old, half new, and never
 //                 for what another header says of them;
 //   dated         a value is never older than the time that is read for it;
+//   renewal       rules whose number is read are complete;
 //   runs          a total counts no change of a run later than the one that is read with it.
 //
 // Who writes what (if a word is not here, it is not shared):
@@ -33,6 +34,9 @@
 //                                                       odd version is stored relaxed, before a
 //                                                       fence: whoever reads it takes nothing
 //   time of a value owner   merger  release / acquire   the value of that time, or a later one
+//   rules' number   owner   merger  release / acquire   the rules (plain data), which may be
+//   younger
+//                                                       than the slot's state
 //   total of runs   owner   merger  relaxed / relaxed   fences: the run of each change in it
 //   series          merger  owner   relaxed / relaxed   nothing: a hint (ShardHeader)
 //     allowance
@@ -69,6 +73,8 @@ struct ShippedOrders {
   static constexpr std::memory_order kRewriteReadFence = std::memory_order_acquire;
   static constexpr std::memory_order kTimeStore = std::memory_order_release;
   static constexpr std::memory_order kTimeLoad = std::memory_order_acquire;
+  static constexpr std::memory_order kRulesStore = std::memory_order_release;
+  static constexpr std::memory_order kRulesLoad = std::memory_order_acquire;
   static constexpr std::memory_order kRunFence = std::memory_order_release;
   static constexpr std::memory_order kRunReadFence = std::memory_order_acquire;
 };
@@ -238,6 +244,27 @@ class DatedWord {
  private:
   Word& value_;
   Word& time_;
+};
+
+// The number of the rules that read a live slot's key. The owner may exchange it for that of newer
+// ones by which the key means the same; the merger may hear of them by this word alone. A view of a
+// word.
+template <class Atomics, class Orders = ShippedOrders>
+class RulesNumber {
+ public:
+  using Word = typename Atomics::template Word<uint16_t>;
+
+  explicit RulesNumber(Word& word) : word_(word) {}
+
+  // Owner thread. The rules are complete, and stay while a slot has their number.
+  void Publish(uint16_t number) { word_.Store(number, Orders::kRulesStore); }
+  // Owner thread. Its own last store.
+  uint16_t Own() const { return word_.Load(std::memory_order_relaxed); }
+  // Merger thread, after acquiring the slot's state.
+  uint16_t Acquire() const { return word_.Load(Orders::kRulesLoad); }
+
+ private:
+  Word& word_;
 };
 
 // A total that changes in runs: with it, what it was when the present run began, and when that was.

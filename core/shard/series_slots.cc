@@ -524,7 +524,7 @@ bool SeriesSlots::NewSlot(const SeriesSpec& spec, const KeyView& key, const Stor
   identity.type = key.type;
   identity.is_literal = key.is_literal;
   identity.ttl_class = TtlClass(spec.ttl_ms);
-  identity.rules_generation = generation_;
+  memory_->SetGeneration(identity, generation_);
   memory_->identities()[*slot] = identity;
   book_->Hold(generation_);
   memory_->chunks()[*slot / ShardMemory::kSlotsPerChunk].stamp.Touch(batch_);

@@ -63,8 +63,8 @@ struct ChunkHead {
 static_assert(sizeof(ChunkHead) == 16);
 
 // The key that first led to a slot, and which rules read it. Plain, published by the slot's state;
-// but the generation may be exchanged for a later one by which the key means the same, so it is
-// read and written by atomic_ref once it is published.
+// but the generation may be exchanged for a later one by which the key means the same: see
+// RulesNumber.
 struct SlotIdentity {
   uint32_t key = 0;  // offset in the key region, in units of 8 bytes
   uint32_t key_hash = 0;
@@ -73,7 +73,7 @@ struct SlotIdentity {
   SampleType type : 7 = SampleType::kCounter;
   bool is_literal : 1 = false;  // the key is the series' own name and labels
   uint8_t ttl_class = 0;        // owner's; 0: never expires
-  uint16_t rules_generation = 0;
+  StdCopiedAtomics::Word<uint16_t> rules_generation;
 };
 static_assert(sizeof(SlotIdentity) == 16);
 static_assert(std::is_trivially_copyable_v<SlotIdentity>);
@@ -172,14 +172,13 @@ class ShardMemory {
             .is_literal = identity.is_literal};
   }
   // Which rules read it. Owner thread, or merger after acquiring the state. If it is exchanged
-  // meanwhile, the slot means the same by either. Acquire: the merger may hear of rules that are
-  // younger than the state this way alone, and reads them.
+  // meanwhile, the slot means the same by either.
   uint16_t GenerationOf(SlotIdentity& identity) {
-    return std::atomic_ref(identity.rules_generation).load(std::memory_order_acquire);
+    return RulesNumber<StdCopiedAtomics>(identity.rules_generation).Acquire();
   }
   // Owner thread, for a slot that is published.
   void SetGeneration(SlotIdentity& identity, uint16_t generation) {
-    std::atomic_ref(identity.rules_generation).store(generation, std::memory_order_release);
+    RulesNumber<StdCopiedAtomics>(identity.rules_generation).Publish(generation);
   }
 
  private:

@@ -370,6 +370,43 @@ Result Growth(const GrowthPlan& plan = {}) {
   return world.Explore();
 }
 
+// ---- Renewal: rules that are younger than the slot that they read ------------------------------
+//
+// Property: the rules whose number is read are complete.
+
+template <class Orders>
+Result Renewal() {
+  constexpr uint16_t kRules = 3;  // one a batch; the slot is published with the first
+  World world;
+  SlotState<ModelAtomics, Orders> state;
+  ModelAtomics::Word<uint16_t> word;
+  std::array<ModelPlain<uint64_t>, kRules> rules;
+  world.Name(state, "state");
+  world.Name(word, "number");
+  world.Name(rules, "rules");
+
+  world.AddThread("owner", [&] {
+    RulesNumber<ModelAtomics, Orders> number(word);
+    for (uint16_t i = 0; i < kRules; ++i) {
+      rules[i].Write(100u + i);  // by whoever reads the files, and handed to the owner whole
+      number.Publish(i);
+      Check(number.Own() == i, "the owner lost its own number");
+      if (i == 0) state.PublishLive(1);
+    }
+  });
+  world.AddThreadOfTurns("merger", uint64_t{0}, [&](uint64_t& passes) {
+    uint64_t newest = kRules;  // none
+    if (state.Acquire().life() == SlotLife::kLive) {
+      newest = RulesNumber<ModelAtomics, Orders>(word).Acquire();
+      Check(rules[newest].Read() == 100 + newest, "rules that are not complete");
+    }
+    if (++passes < 2) return true;
+    Observe(newest);
+    return false;
+  });
+  return world.Explore();
+}
+
 // ---- Rewrite: two places whose meaning a header tells ------------------------------------------
 //
 // Property: an accepted reading has in each place what its header says is there, shows all adds of
@@ -611,6 +648,10 @@ TEST(ShippedProtocol, ReadsNoUnpublishedHead) {
   ExpectHolds("growth, 3 chunks, 3 passes", Growth<ShippedOrders>(), {3});
 }
 
+TEST(ShippedProtocol, ReadsNoRulesTooEarly) {
+  ExpectHolds("renewal, 3 rules, 2 passes", Renewal<ShippedOrders>(), {2});
+}
+
 TEST(ShippedProtocol, TakesNoPlaceForAnother) {
   ExpectHolds("rewrite, 2 passes of 1 try", Rewrite<ShippedOrders>(), {1, 211});
   ExpectHolds("rewrite, 2 passes of 2 tries", Rewrite<ShippedOrders>({.tries = 2}), {1, 211});
@@ -642,6 +683,7 @@ std::string CaughtBy() {
   note("reuse", Reuse<Orders>());
   note("clean cut", CleanCut<Orders>());
   note("growth", Growth<Orders>());
+  note("renewal", Renewal<Orders>());
   note("rewrite", Rewrite<Orders>());
   note("dated", Dated<Orders>());
   note("runs", Runs<Orders>());
@@ -702,6 +744,12 @@ struct RelaxedTimeStore : ShippedOrders {
 struct RelaxedTimeLoad : ShippedOrders {
   static constexpr auto kTimeLoad = kRelaxed;
 };
+struct RelaxedRulesStore : ShippedOrders {
+  static constexpr auto kRulesStore = kRelaxed;
+};
+struct RelaxedRulesLoad : ShippedOrders {
+  static constexpr auto kRulesLoad = kRelaxed;
+};
 struct RelaxedRunFence : ShippedOrders {
   static constexpr auto kRunFence = kRelaxed;
 };
@@ -725,7 +773,8 @@ TEST(OrderMutant, RelaxedEpochLoadLosesAdds) {
 
 TEST(OrderMutant, RelaxedStateStoreShowsAnIdentityTooEarly) {
   EXPECT_EQ(CaughtBy<RelaxedStateStore>(),
-            "reuse: race: owner's write of identity and merger's read");
+            "reuse: race: owner's write of identity and merger's read; "
+            "renewal: race: owner's write of rules and merger's read");
 }
 
 // The trap: "retired" looks like a mere flag after an earlier release of the same word.
@@ -735,7 +784,8 @@ TEST(OrderMutant, RelaxedRetireStoreFoldsTooLittle) {
 
 TEST(OrderMutant, RelaxedStateLoadShowsAnIdentityTooEarly) {
   EXPECT_EQ(CaughtBy<RelaxedStateLoad>(),
-            "reuse: race: owner's write of identity and merger's read");
+            "reuse: race: owner's write of identity and merger's read; "
+            "renewal: race: owner's write of rules and merger's read");
 }
 
 TEST(OrderMutant, RelaxedCountStoreShowsAHeadTooEarly) {
@@ -744,6 +794,16 @@ TEST(OrderMutant, RelaxedCountStoreShowsAHeadTooEarly) {
 
 TEST(OrderMutant, RelaxedCountLoadShowsAHeadTooEarly) {
   EXPECT_EQ(CaughtBy<RelaxedCountLoad>(), "growth: race: owner's write of head and merger's read");
+}
+
+TEST(OrderMutant, RelaxedRulesStoreShowsRulesTooEarly) {
+  EXPECT_EQ(CaughtBy<RelaxedRulesStore>(),
+            "renewal: race: owner's write of rules and merger's read");
+}
+
+TEST(OrderMutant, RelaxedRulesLoadShowsRulesTooEarly) {
+  EXPECT_EQ(CaughtBy<RelaxedRulesLoad>(),
+            "renewal: race: owner's write of rules and merger's read");
 }
 
 // No value can come out wrong here without load buffering. The plain identity tells.
