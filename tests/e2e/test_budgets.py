@@ -90,8 +90,11 @@ class FoldingTest(unittest.TestCase):
         with Daemon("--series.limit=50", "--shards=2") as daemon:
             daemon.send_udp("known:1|c")
             self.settle(daemon, 1)
-            for kind in ("3|c", "7|g", "20|ms", "x|s"):
-                daemon.send_udp(*(f"n{kind[-1]}{i}:{kind}" for i in range(100)))
+            # The counters take all places; the others may be another shard's, and be in before them.
+            daemon.send_udp(*(f"nc{i}:3|c" for i in range(100)))
+            self.settle(daemon, 101)
+            for letter, value in (("g", "7|g"), ("t", "20|ms"), ("s", "x|s")):
+                daemon.send_udp(*(f"n{letter}{i}:{value}" for i in range(100)))
             daemon.send_udp("known:1|c")
             scrape = self.settle(daemon, 402)
             daemon.scrape(accept=OPENMETRICS)
