@@ -13,7 +13,7 @@ from table import NOT_APPLICABLE, SCENARIOS
 HERE = pathlib.Path(__file__).resolve().parent
 
 # What has most threads, and most of the parsers, in few seconds.
-QUICK = {"tsan": ("A1", "C3", "D3", "E10"),
+QUICK = {"tsan": ("A11", "C3", "D3", "E10"),
          "asan": ("A9", "B5", "B15", "C2", "C9", "F6", "F13")}
 # What these builds cannot run: limits of memory that a sanitizer needs for itself, and themselves.
 NOT_HERE = {"F7", "F8", "F15", "F16", "F17"}
