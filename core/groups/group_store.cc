@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/expose/text.h"
+#include "core/merge/family_names.h"
 
 namespace tallyd {
 namespace {
@@ -67,10 +68,8 @@ bool IsHidden(const ShownFamily& family, const FamilyTypes* aggregates) {
 
 // Whether a family of the aggregates or of the groups is called as a counter is without "_total".
 bool StemIsTaken(const ShownFamily& family, const GroupsView& view, const FamilyTypes* aggregates) {
-  constexpr std::string_view kTotal = "_total";
-  const std::string& name = family.name();
-  if (family.type() != FamilyType::kCounter || !absl::EndsWith(name, View(kTotal))) return false;
-  const std::string stem = name.substr(0, name.size() - kTotal.size());
+  const std::string stem(StemBefore(family.name(), kTotalSuffix));
+  if (family.type() != FamilyType::kCounter || stem.empty()) return false;
   const auto before = [](const auto& a, const std::string& b) { return a->name() < b; };
   const auto found = std::lower_bound(view.families.begin(), view.families.end(), stem, before);
   if (found != view.families.end() && (*found)->name() == stem) return true;
