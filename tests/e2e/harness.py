@@ -79,7 +79,7 @@ def free_port(kind=socket.SOCK_STREAM, host="127.0.0.1"):
 class Process:
     """A child whose standard error goes to a file, stopped by its id within a bounded time."""
 
-    def __init__(self, argv, log_path, env=None, preexec=None):
+    def __init__(self, argv, log_path, env=None, preexec=None, close_fds=True):
         self.log_path = pathlib.Path(log_path)
         self._log = open(self.log_path, "ab")
         self.popen = subprocess.Popen(
@@ -89,6 +89,7 @@ class Process:
             stderr=self._log,
             env=env,
             preexec_fn=preexec,
+            close_fds=close_fds,
         )
 
     @property

@@ -13,7 +13,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -25,12 +24,11 @@ from harness import BIN, SLOWNESS, wait_for
 Stored = collections.namedtuple("Stored", "name fd")
 
 
-class Life:
+class Life(harness.Process):
     """One process of the daemon, from its start to its end."""
 
     def __init__(self, supervisor, argv, handed, env):
-        self.log_path = pathlib.Path(supervisor.directory) / f"life-{len(supervisor.lives)}.log"
-        self._log = open(self.log_path, "ab")
+        log_path = pathlib.Path(supervisor.directory) / f"life-{len(supervisor.lives)}.log"
         self.ready = threading.Event()
         self.messages = []
 
@@ -41,31 +39,8 @@ class Life:
                 os.close(fd)
 
         # The pid is known only to the child: the shell writes it down and becomes the daemon.
-        self.popen = subprocess.Popen(
-            ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$0" "$@"', *[str(word) for word in argv]],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            env=env,
-            close_fds=False,
-            preexec_fn=place,
-        )
-
-    @property
-    def pid(self):
-        return self.popen.pid
-
-    def log(self):
-        return self.log_path.read_text(errors="replace")
-
-    def running(self):
-        return self.popen.poll() is None
-
-    def wait(self, seconds=15):
-        try:
-            return self.popen.wait(seconds * SLOWNESS)
-        except subprocess.TimeoutExpired:
-            raise harness.Timeout(f"still running\n{self.log()[-2000:]}") from None
+        super().__init__(["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$0" "$@"', *argv], log_path, env=env,
+                         preexec=place, close_fds=False)
 
     def stopped(self):
         """The account in the last line of a life that ended cleanly, as numbers."""
@@ -73,12 +48,6 @@ class Life:
         if not lines:
             raise AssertionError(f"no last line:\n{self.log()[-2000:]}")
         return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", lines[-1])}
-
-    def close(self):
-        if self.running():
-            self.popen.kill()
-            self.popen.wait()
-        self._log.close()
 
 
 class Supervisor:
@@ -252,7 +221,7 @@ class Supervisor:
 
     def close(self):
         for life in self.lives:
-            life.close()
+            life.kill()
         self._ending = True
         self._thread.join()
         self._notify.close()

@@ -30,6 +30,24 @@ class RestartCase(unittest.TestCase):
     def state_file(self):
         return pathlib.Path(self.state, "state")
 
+    def send_all_kinds(self, daemon):
+        """Six samples and a bad line; what is shown of them, and the account."""
+        daemon.send_udp("c:3|c|#a:b\ng:12.5|g\nt:100|ms\nt:250|ms|@0.5\ns:x|s\ns:y|s\nbad")
+        daemon.settle(received=7)
+        return daemon.scrape(OPENMETRICS), daemon.ledger()
+
+    def assert_goes_on(self, daemon, before, ledger):
+        """Another process shows what the one before did, and has its account."""
+        after = daemon.scrape(OPENMETRICS)
+        for name in ("c_total", "c", "g", "s"):
+            self.assertEqual(after.by_label(name, "a"), before.by_label(name, "a"), name)
+        for name in ("t_count", "t_sum"):
+            self.assertEqual(after.value(name), before.value(name), name)
+        self.assertEqual(after.by_label("t_bucket", "le"), before.by_label("t_bucket", "le"))
+        again = daemon.ledger()
+        self.assertEqual((again.received, again.applied, again.reasons),
+                         (ledger.received, ledger.applied, ledger.reasons))
+
 
 def assert_grows(test, seen, scrape):
     """Of the load's series nothing is less than it was in `seen`, which takes the new values."""
@@ -46,23 +64,11 @@ class GracefulTest(RestartCase):
     def test_all_kinds_go_on(self):
         away_from_a_turn(8)
         with self.start() as daemon:
-            daemon.send_udp("c:3|c|#a:b\ng:12.5|g\nt:100|ms\nt:250|ms|@0.5\ns:x|s\ns:y|s\nbad")
-            daemon.settle(received=7)
-            before = daemon.scrape(OPENMETRICS)
-            ledger = daemon.ledger()
+            before, ledger = self.send_all_kinds(daemon)
             self.assertEqual(daemon.stop(), 0)
         self.assertEqual(self.state_file().stat().st_mode & 0o777, 0o600)
         with self.start() as daemon:
-            after = daemon.scrape(OPENMETRICS)
-            for name in ("c_total", "c", "g", "s"):
-                self.assertEqual(after.by_label(name, "a"), before.by_label(name, "a"), name)
-            for name in ("t_count", "t_sum"):
-                self.assertEqual(after.value(name), before.value(name), name)
-            self.assertEqual(after.by_label("t_bucket", "le"), before.by_label("t_bucket", "le"))
-            again = daemon.ledger()
-            self.assertEqual(again.received, ledger.received)
-            self.assertEqual(again.applied, ledger.applied)
-            self.assertEqual(again.reasons, ledger.reasons)
+            self.assert_goes_on(daemon, before, ledger)
             daemon.send_udp("c:1|c|#a:b\ng:+1|g\nt:100|ms\ns:y|s\ns:z|s")
             daemon.settle(received=12)
             scrape = daemon.scrape()
@@ -141,22 +147,11 @@ class CrashTest(RestartCase):
         """No state was saved since: the numbers come from the shards' memories alone."""
         away_from_a_turn(8)
         with self.start("--shards=2", "--state.interval=1h") as daemon:
-            daemon.send_udp("c:3|c|#a:b\ng:12.5|g\nt:100|ms\nt:250|ms|@0.5\ns:x|s\ns:y|s\nbad")
-            daemon.settle(received=7)
-            before = daemon.scrape(OPENMETRICS)
-            ledger = daemon.ledger()
+            before, ledger = self.send_all_kinds(daemon)
             daemon.stop(signal.SIGKILL)
         with self.start("--shards=1") as daemon:
             self.assertIn("ended without notice", daemon.log())
-            after = daemon.scrape(OPENMETRICS)
-            for name in ("c_total", "c", "g", "s"):
-                self.assertEqual(after.by_label(name, "a"), before.by_label(name, "a"), name)
-            for name in ("t_count", "t_sum"):
-                self.assertEqual(after.value(name), before.value(name), name)
-            self.assertEqual(after.by_label("t_bucket", "le"), before.by_label("t_bucket", "le"))
-            again = daemon.ledger()
-            self.assertEqual((again.received, again.applied, again.reasons),
-                             (ledger.received, ledger.applied, ledger.reasons))
+            self.assert_goes_on(daemon, before, ledger)
             self.assertEqual(daemon.stop(), 0)
         self.assertEqual(os.listdir(self.memory), [], "the saved state has it all")
 
