@@ -99,6 +99,11 @@ class Process:
     def log(self):
         return self.log_path.read_text(errors="replace")
 
+    def logged(self, *texts, seconds=5):
+        """The lines with all of the texts, once there is one: a thread writes them when it can."""
+        return wait_for(f"{texts} in the log", lambda: [
+            line for line in self.log().splitlines() if all(text in line for text in texts)], seconds)
+
     def running(self):
         return self.popen.poll() is None
 
@@ -231,6 +236,9 @@ class Daemon:
 
     def log(self):
         return self.process.log()
+
+    def logged(self, *texts, seconds=5):
+        return self.process.logged(*texts, seconds=seconds)
 
     @property
     def pid(self):

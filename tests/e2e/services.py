@@ -106,8 +106,7 @@ class ServiceTest(unittest.TestCase):
     def wait_for_violation(self, daemon, kind, *words):
         """Waits until it is counted, and a line of the log has the kind and all of the words."""
         wait_for(f"a violation {kind}", lambda: self.violations(daemon).get(kind))
-        wait_for(f"a line of the log with {kind} {words}", lambda: any(
-            all(word in line for word in (kind, *words)) for line in daemon.log().splitlines()))
+        daemon.logged(kind, *words)
 
     def shows(self, daemon, want, seconds=10):
         """Waits until the scrape has each of {(name, (label, value)...): number}.

@@ -37,12 +37,8 @@ def over(path):
         row["family"]: row for row in top(path)["budgets"]["over"]})
 
 
-def log_lines(daemon, text):
-    return [line for line in daemon.log().splitlines() if text in line]
-
-
 def folds(daemon):
-    return log_lines(daemon, "a family folds for want of room")
+    return daemon.logged("a family folds for want of room")
 
 
 class FoldingTest(unittest.TestCase):
@@ -198,7 +194,7 @@ class EvictionTest(unittest.TestCase):
 
             gone = wait_for("an eviction", evicted, 25, 0.2)
             self.assertLessEqual(gone, 5)
-            said = wait_for("the log", lambda: log_lines(daemon, "make room for others"))
+            said = daemon.logged("make room for others")
             self.assertRegex(said[0], rf"series={int(gone)}\b.*unchanged_for=1s.*refused=.*series:")
             ledger = daemon.settle(received=sent)
             self.assertEqual((ledger.applied, ledger.lost), (sent, 0))

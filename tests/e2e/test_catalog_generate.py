@@ -17,7 +17,7 @@ import unittest
 
 import jsonschema
 
-from harness import BIN, ROOT, SLOWNESS, Daemon, needs, run_tallyd, scratch, wait_for
+from harness import BIN, ROOT, SLOWNESS, Daemon, needs, run_tallyd, scratch
 
 HERE = pathlib.Path(__file__).resolve().parent
 SHOP = HERE / "catalogs/shop.yaml"

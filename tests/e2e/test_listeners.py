@@ -196,7 +196,7 @@ class LostPathTest(unittest.TestCase):
                             former.send(sample)  # is still read
                             sent += 3
                             daemon.settle(received=sent)
-                    self.assertIn(f"listener={kind}:{path}", daemon.log())
+                    daemon.logged(f"listener={kind}:{path}")
                 self.assertEqual(daemon.ledger().applied, sent)
                 self.assertEqual(self.own(daemon, "tallyd_lost_sockets"), 0)
                 self.assertEqual(daemon.stop(), 0)
@@ -214,7 +214,7 @@ class LostPathTest(unittest.TestCase):
                     with connect_unix(path, socket.SOCK_DGRAM) as sender:
                         sender.send(b"for the other")
                         self.assertEqual(other.recv(100), b"for the other")
-                    self.assertIn("cannot be bound anew", daemon.log())
+                    daemon.logged("cannot be bound anew")
                 self.rebound(daemon, 1)  # the other is gone, and its file is a dead socket's
                 self.assertEqual(self.own(daemon, "tallyd_lost_sockets"), 0)
                 with connect_unix(path, socket.SOCK_DGRAM) as sender:

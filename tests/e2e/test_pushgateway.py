@@ -150,7 +150,7 @@ class PushgatewayTest(unittest.TestCase):
                     daemon, "tallyd_push_dropped_total", target="gw", reason="rejected") >= 2)
                 self.assertGreaterEqual(push_metric(
                     daemon, "tallyd_push_dropped_total", target="gw", reason="reserved_name"), 1)
-                self.assertIn("family=app_depth", daemon.log())
+                daemon.logged("family=app_depth")
                 self.assertIn(b"<td>pushgateway</td>", daemon.get("/").body)
 
     def test_filters_decide_what_goes_where(self):
@@ -189,7 +189,7 @@ class PushgatewayTest(unittest.TestCase):
                     return False
 
                 wait_for("the whole state", complete)
-                wait_for("a word", lambda: "pushes succeed again" in daemon.log())
+                daemon.logged("pushes succeed again")
 
 
 class CheckTest(unittest.TestCase):

@@ -8,7 +8,7 @@ import threading
 import time
 import unittest
 
-from harness import BIN, SLOWNESS, Daemon, scratch, tally_load, wait_for
+from harness import BIN, SLOWNESS, Daemon, scratch, tally_load
 from test_conservation import ConservationTest
 
 RULES = """
@@ -94,7 +94,7 @@ class ReloadTest(unittest.TestCase):
             self.send(daemon, "x:1|c")
             self.file.write("mappings: [{match: x, name: renamed}]\n")
             os.kill(daemon.pid, signal.SIGHUP)
-            wait_for("the reload", lambda: 'msg="reloaded"' in daemon.log())
+            daemon.logged('msg="reloaded"')
             scrape = self.send(daemon, "x:1|c")
             self.assertEqual((scrape.value("x"), scrape.value("renamed")), (1, 1))
 

@@ -146,7 +146,7 @@ hidden 1
         daemon = self.tallyd({"url": receiver.url(), "protocol": "2.0"})
         emit(daemon)
         self.assert_same_series(receiver, daemon)
-        self.assertIn("does not know remote write 2.0", daemon.log())
+        daemon.logged("does not know remote write 2.0")
 
     def test_what_another_sender_spoils_is_found_and_left_out(self):
         """A series that somebody else wrote with a later timestamp is out of order for us."""
@@ -196,7 +196,7 @@ class NativeTest(RemoteWriteCase):
         daemon = self.tallyd({"url": receiver.url(), "histograms": "native"})
         emit(daemon, [*self.TIMES, *LINES])
         self.assert_same_series(receiver, daemon, 20)
-        self.assertIn("takes no native histograms", daemon.log())
+        daemon.logged("takes no native histograms")
         self.assertGreater(self.push(daemon, "tallyd_push_dropped_total", reason="rejected"), 0)
         self.assert_account(daemon)
 

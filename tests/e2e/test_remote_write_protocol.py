@@ -96,7 +96,7 @@ class ScriptedTest(RemoteWriteCase):
         wait_for("the culprit", lambda: self.push(
             daemon, "tallyd_push_dropped_total", reason="rejected") > 0, 20)
         wait_for("all others", lambda: len(taken) >= 399, 20)
-        self.assertIn("fam123", daemon.log())
+        daemon.logged("fam123")
         self.assert_account(daemon)
 
     def test_a_dead_target_costs_neither_samples_nor_memory(self):

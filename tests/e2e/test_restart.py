@@ -10,8 +10,7 @@ import threading
 import time
 import unittest
 
-from harness import (BIN, SLOWNESS, Daemon, OPENMETRICS, away_from_a_turn, free_port, run_tallyd,
-                     wait_for)
+from harness import Daemon, OPENMETRICS, away_from_a_turn, free_port, run_tallyd, wait_for
 
 STATE_REFUSED = 4
 
@@ -250,7 +249,7 @@ class RefusalTest(RestartCase):
             self.assertEqual(daemon.scrape().value("c"), 5)
             wait_for("failures", lambda: daemon.scrape(path="/-/metrics").value(
                 "tallyd_state_write_failures_total") >= 2)
-            self.assertEqual(daemon.log().count("cannot be saved"), 1)
+            self.assertEqual(len(daemon.logged("cannot be saved")), 1)
             self.assertEqual(daemon.stop(), 0)
         self.assertEqual(self.state_file().read_bytes(), old)
 

@@ -160,8 +160,7 @@ class AllowedUsersTest(unittest.TestCase):
             for _ in range(500):
                 child.send("a:1|c")
             daemon.settle(received=500)
-            wait_for("a line", lambda: "allow_uids" in daemon.log())
-            lines = [line for line in daemon.log().splitlines() if "allow_uids" in line]
+            lines = daemon.logged("allow_uids")
             self.assertLessEqual(len(lines), 2)
             self.assertIn(f"uid={self.OTHER} pid={child.pid}", lines[0])
             self.assertIn(f"{directory}/gram.sock", lines[0])

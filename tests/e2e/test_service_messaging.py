@@ -59,7 +59,7 @@ class MessagingTest(ServiceTest):
             samples = CONVERSATIONS * 5 / 2
             self.assertEqual((ledger.received, ledger.applied), (samples + 25, samples + 25))
             self.assertGreater(self.violations(daemon)["undeclared_label"], 0)
-            self.assertIn("conversation_id", daemon.log())
+            daemon.logged("conversation_id")
             # Two keys for each conversation are remembered for a while: what that may cost is bounded.
             self.assertLess(daemon.status_kib("VmRSS") - memory, 400 * 1024)
 

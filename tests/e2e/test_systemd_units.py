@@ -1,6 +1,5 @@
 """The units: systemd takes them, and says that little is exposed."""
 
-import pathlib
 import re
 import shutil
 import subprocess

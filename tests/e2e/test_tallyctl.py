@@ -212,7 +212,7 @@ mappings:
 
                 mapping.write_text(self.MAPPING.replace("api_time", "renamed"))
                 os.kill(daemon.pid, signal.SIGHUP)
-                wait_for("the reload", lambda: "reloaded" in daemon.log())
+                daemon.logged("reloaded")
                 code, text, _ = tallyctl("explain", "--socket", path, "api.login.time:250|ms")
                 self.assertEqual(code, 0)
                 self.assertIn('renamed{route="login"}', text)

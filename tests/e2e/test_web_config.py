@@ -61,8 +61,7 @@ class Site(unittest.TestCase):
         """A daemon whose readiness is read from its log, since it may speak TLS."""
         daemon = Daemon(f"--web.config.file={path}", *flags, expect_ready=False)
         try:
-            wait_for("the ready line", lambda: 'msg="ready"' in daemon.log())
-            line = next(line for line in daemon.log().splitlines() if 'msg="ready"' in line)
+            line = daemon.logged('msg="ready"')[0]
             fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
             daemon.addresses = {kind: fields[kind].split(",")
                                 for kind in ("udp", "http", "push") if kind in fields}

@@ -294,7 +294,7 @@ def names_without_end(run):
         run.check("C", len([key for key in scrape.samples if key[0].startswith("quiet")]) == 1000,
                   "quiet series are all there")
         run.check("T", ledger.folded >= count - limit, f"folded {ledger.folded:.0f}")
-        run.check("T", "a family folds" in rig.daemon.log(), "the log names what folds")
+        run.check("T", rig.daemon.logged("a family folds"), "the log names what folds")
         rig.quiet_log()
         rig.alive()
         rig.bounded()

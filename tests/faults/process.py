@@ -296,6 +296,6 @@ def socket_file_removed(run):
         remove_both(3)
         rig.counted()
         for kind in ("unixgram", "unixstream"):
-            run.check("T", f"listener={kind}:" in rig.daemon.log(), f"the log names {kind}")
+            run.check("T", rig.daemon.logged(f"listener={kind}:"), f"the log names {kind}")
         rig.quiet_log()
         rig.alive()
