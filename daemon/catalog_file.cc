@@ -10,6 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/rules/catalog_check.h"
+#include "core/rules/catalog_claims.h"
+#include "core/rules/mapping_check.h"
 #include "core/rules/complaints.h"
 #include "daemon/exit_code.h"
 #include "daemon/file_text.h"

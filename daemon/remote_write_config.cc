@@ -1,6 +1,7 @@
 #include "daemon/remote_write_config.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <utility>
 
@@ -29,6 +30,16 @@ bool IsLabelName(std::string_view name) {
 bool IsHeaderText(std::string_view text) {
   return std::all_of(text.begin(), text.end(),
                      [](char c) { return absl::ascii_isprint(static_cast<unsigned char>(c)); });
+}
+
+// Whether the protocol or the client sets a header, so that it cannot be configured.
+bool IsOwnHeader(const std::string& name) {
+  constexpr const char* kOwn[] = {"Authorization",     "Connection",   "Content-Encoding",
+                                  "Content-Length",    "Content-Type", "Host",
+                                  "Transfer-Encoding", "User-Agent"};
+  return std::any_of(std::begin(kOwn), std::end(kOwn),
+                     [&name](const char* own) { return absl::EqualsIgnoreCase(name, own); }) ||
+         absl::StartsWithIgnoreCase(name, "X-Prometheus-Remote-Write-");
 }
 
 class RemoteWriteReader : private PushTargetReader {

@@ -83,12 +83,14 @@ MatchedType MatchedTypeOf(DeclaredType type) {
   return MatchedType::kAny;
 }
 
-std::string_view UnitOfName(std::string_view metric_name) {
+std::string_view WithoutTotal(std::string_view metric_name) {
   constexpr std::string_view kTotal = "_total";
-  if (metric_name.size() > kTotal.size() &&
-      metric_name.substr(metric_name.size() - kTotal.size()) == kTotal) {
-    metric_name.remove_suffix(kTotal.size());
-  }
+  const size_t rest = metric_name.size() - std::min(metric_name.size(), kTotal.size());
+  return metric_name.substr(rest) == kTotal ? metric_name.substr(0, rest) : metric_name;
+}
+
+std::string_view UnitOfName(std::string_view metric_name) {
+  metric_name = WithoutTotal(metric_name);
   const size_t last = metric_name.rfind('_');
   if (last == std::string_view::npos) return "";
   const auto* const unit =

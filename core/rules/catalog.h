@@ -143,6 +143,9 @@ std::string_view Name(CatalogMode mode);
 // What samples must be to feed a metric of this type.
 MatchedType MatchedTypeOf(DeclaredType type);
 
+// What OpenMetrics calls the family of a counter of this name.
+std::string_view WithoutTotal(std::string_view metric_name);
+
 // What the name says the unit is: the base unit that it ends with, before "_total"; or "".
 std::string_view UnitOfName(std::string_view metric_name);
 

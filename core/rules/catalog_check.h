@@ -3,8 +3,7 @@
 #ifndef TALLYD_CORE_RULES_CATALOG_CHECK_H_
 #define TALLYD_CORE_RULES_CATALOG_CHECK_H_
 
-#include <string_view>
-#include <vector>
+#include <cstddef>
 
 #include "core/rules/catalog.h"
 #include "core/rules/complaints.h"
@@ -18,14 +17,6 @@ inline constexpr size_t kMaxLabelValues = 1'000'000;
 
 // Checks a catalog by itself. Keys of complaints are "metrics.NAME.unit", "alerts.NAME.for" ...
 void CheckCatalog(const Catalog& catalog, Complaints* complaints);
-
-// Checks that `catalog` declares nothing that one of `before` declares already: names of metrics
-// and of their samples, sources, alerts, recorded names.
-void CheckBeside(const std::vector<const Catalog*>& before, const Catalog& catalog,
-                 Complaints* complaints);
-
-// The line where a key stands, or `line` if it is not there.
-int LineOf(const std::vector<KeyLine>& key_lines, int line, std::string_view key);
 
 }  // namespace tallyd
 

@@ -235,10 +235,14 @@ bool IsGlob(std::string_view match) {
   return std::all_of(segments.begin(), segments.end(), IsGlobSegment);
 }
 
+int LineOf(const std::vector<KeyLine>& key_lines, int line, std::string_view key) {
+  const auto found = std::find_if(key_lines.rbegin(), key_lines.rend(),
+                                  [key](const KeyLine& each) { return each.key == key; });
+  return found == key_lines.rend() ? line : found->line;
+}
+
 int LineOf(const MappingRule& rule, std::string_view key) {
-  const auto found = std::find_if(rule.key_lines.rbegin(), rule.key_lines.rend(),
-                                  [key](const KeyLine& line) { return line.key == key; });
-  return found == rule.key_lines.rend() ? rule.line : found->line;
+  return LineOf(rule.key_lines, rule.line, key);
 }
 
 }  // namespace tallyd

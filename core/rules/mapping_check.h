@@ -4,6 +4,7 @@
 #define TALLYD_CORE_RULES_MAPPING_CHECK_H_
 
 #include <string_view>
+#include <vector>
 
 #include "core/rules/complaints.h"
 #include "core/rules/mapping.h"
@@ -20,7 +21,8 @@ void CheckMapping(const MappingConfig& config, Complaints* complaints);
 // Segments joined by dots, each a lone star or letters, digits, "_" and "-"; the first is no digit.
 bool IsGlob(std::string_view match);
 
-// The line where a key of a rule stands.
+// The line where a key stands, or `line` if it is not there.
+int LineOf(const std::vector<KeyLine>& key_lines, int line, std::string_view key);
 int LineOf(const MappingRule& rule, std::string_view key);
 
 }  // namespace tallyd

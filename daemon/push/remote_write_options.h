@@ -4,7 +4,6 @@
 #define TALLYD_DAEMON_PUSH_REMOTE_WRITE_OPTIONS_H_
 
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -30,9 +29,6 @@ struct RemoteWriteOptions {
   absl::Duration connect_timeout = absl::Seconds(1);
   absl::Duration total_timeout = absl::Seconds(10);
 };
-
-// Whether a header may be configured: it is none that the protocol or the client sets.
-bool IsOwnHeader(std::string_view name);
 
 }  // namespace tallyd
 

@@ -7,7 +7,6 @@
 #include <random>
 #include <string_view>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "daemon/clock.h"
@@ -20,8 +19,6 @@ namespace tallyd {
 namespace {
 
 constexpr absl::Duration kMaxFirstDelay = absl::Seconds(2);
-
-absl::string_view Abseil(std::string_view text) { return {text.data(), text.size()}; }
 
 // Writes what a filter wants. The families come in order, so one verdict is kept.
 class FilteredEncoder final : public PageEncoder {
@@ -80,17 +77,6 @@ PushDropReason ReasonOf(WriteDrop drop) {
 }
 
 }  // namespace
-
-bool IsOwnHeader(std::string_view name) {
-  constexpr std::string_view kOwn[] = {"Authorization",     "Connection",   "Content-Encoding",
-                                       "Content-Length",    "Content-Type", "Host",
-                                       "Transfer-Encoding", "User-Agent"};
-  return std::any_of(std::begin(kOwn), std::end(kOwn),
-                     [name](std::string_view own) {
-                       return absl::EqualsIgnoreCase(Abseil(name), Abseil(own));
-                     }) ||
-         absl::StartsWithIgnoreCase(Abseil(name), "X-Prometheus-Remote-Write-");
-}
 
 class RemoteWriteTarget::Impl final : public RemoteWriteHost {
  private:

@@ -111,7 +111,7 @@ def a_thousand_at_once(run):
 @scenario("D3")
 def scrapes_while_series_come_and_go(run):
     seconds = 60 if run.full else 4
-    series = 20_000 if run.full else int(2_000 / SLOWNESS)
+    series = 5_000 if run.full else int(2_000 / SLOWNESS)  # what is parsed in less than a second
     with Rig(run, "--series.ttl=1s", "--series.family-limit=1000000") as rig:
         with Scraper(rig.daemon, 10) as scraper:  # parses strictly: no torn family, sums of buckets
             account = tally_load("--to", rig.urls()["unixstream"], "--wait", "--series", series,

@@ -14,6 +14,7 @@
 #include "daemon/config_file.h"
 #include "daemon/flags.h"
 #include "daemon/push_config.h"
+#include "daemon/remote_write_config.h"
 #include "daemon/web/web_config.h"
 
 namespace tallyd {
@@ -42,6 +43,14 @@ void CheckOptions(const std::string& yaml) {
   for (const PushgatewayOptions& options : ReadPushgateways(*values, defaults, &problems)) {
     Check(!problems.empty() || (!options.name.empty() && options.max_series > 0 &&
                                 options.interval >= absl::Milliseconds(1)));
+  }
+  for (const RemoteWriteOptions& options : ReadRemoteWrites(*values, defaults, &problems)) {
+    Check(!problems.empty() || (!options.name.empty() && options.sender.connections > 0 &&
+                                options.sender.interval >= absl::Milliseconds(1)));
+    for (const auto& [name, value] : options.headers) {
+      // Nothing that would end the header that it becomes.
+      Check((name + value).find_first_of("\r\n") == std::string::npos);
+    }
   }
   for (const std::string& problem : problems) Check(absl::StartsWith(problem, "f.yml:"));
 }

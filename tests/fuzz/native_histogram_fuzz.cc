@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,6 +15,7 @@
 #include "core/rules/sanitize.h"
 #include "core/shard/cells.h"
 #include "tests/core/expose/family_reader.h"
+#include "tests/fuzz/input.h"
 
 namespace tallyd {
 namespace {
@@ -23,35 +23,6 @@ namespace {
 void Check(bool holds) {
   if (!holds) std::abort();
 }
-
-// Takes the input apart; zeros when it is used up.
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
-  bool empty() const { return size_ == 0; }
-  uint8_t Byte() { return static_cast<uint8_t>(Take(1)); }
-  double Double() { return std::bit_cast<double>(Take(8)); }
-  std::string Text(size_t most) {
-    const size_t size = std::min<size_t>({Byte(), most, size_});
-    std::string text(reinterpret_cast<const char*>(data_), size);
-    data_ += size;
-    size_ -= size;
-    return text;
-  }
-
- private:
-  uint64_t Take(size_t bytes) {
-    bytes = std::min(bytes, size_);
-    uint64_t value = 0;
-    std::memcpy(&value, data_, bytes);
-    data_ += bytes;
-    size_ -= bytes;
-    return value;
-  }
-
-  const uint8_t* data_;
-  size_t size_;
-};
 
 struct Observed {
   ExponentialCounts counts;

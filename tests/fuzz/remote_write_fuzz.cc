@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <string>
 #include <string_view>
@@ -21,6 +20,7 @@
 #include "core/expose/write_request.h"
 #include "core/rules/sanitize.h"
 #include "tests/core/expose/write1.pb.h"
+#include "tests/fuzz/input.h"
 
 namespace tallyd {
 namespace {
@@ -33,43 +33,14 @@ void Check(bool holds, int line = __builtin_LINE()) {
   std::abort();
 }
 
-// Takes the input apart; zeros when it is used up.
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
-  bool empty() const { return size_ == 0; }
-  uint8_t Byte() { return static_cast<uint8_t>(Take(1)); }
-  uint64_t Word() { return Take(8); }
-  double Double() { return std::bit_cast<double>(Take(8)); }
-  std::string Text(size_t most) {
-    const size_t size = std::min<size_t>({Byte(), most, size_});
-    std::string text(reinterpret_cast<const char*>(data_), size);
-    data_ += size;
-    size_ -= size;
-    return text;
-  }
-  // Of few, so that some come twice; those that the encoder puts in by itself among them.
-  std::string Name() {
-    constexpr const char* kNames[] = {"A",  "Z",        "_",  "__",       "__name__", "a",
-                                      "le", "quantile", "lf", "instance", "job",      "z"};
-    const uint8_t choice = Byte();
-    if (choice % 16 < std::size(kNames)) return kNames[choice % 16];
-    return "x" + std::to_string(choice);
-  }
-
- private:
-  uint64_t Take(size_t bytes) {
-    bytes = std::min(bytes, size_);
-    uint64_t value = 0;
-    std::memcpy(&value, data_, bytes);
-    data_ += bytes;
-    size_ -= bytes;
-    return value;
-  }
-
-  const uint8_t* data_;
-  size_t size_;
-};
+// Of few, so that some come twice; those that the encoder puts in by itself among them.
+std::string TakeName(Input* input) {
+  constexpr const char* kNames[] = {"A",  "Z",        "_",  "__",       "__name__", "a",
+                                    "le", "quantile", "lf", "instance", "job",      "z"};
+  const uint8_t choice = input->Byte();
+  if (choice % 16 < std::size(kNames)) return kNames[choice % 16];
+  return "x" + std::to_string(choice);
+}
 
 // Protobuf's texts are UTF-8, and so are labels: the mapper sees to that.
 std::string Valid(std::string text) {
@@ -80,7 +51,7 @@ std::string Valid(std::string text) {
 Labels TakeLabels(Input* input) {
   Labels labels;
   for (int left = input->Byte() % 6; left > 0; --left) {
-    labels[input->Name()] = Valid(input->Text(40));
+    labels[TakeName(input)] = Valid(input->Text(40));
   }
   return labels;
 }
@@ -118,7 +89,7 @@ class Writer {
     const std::string labels = Rendered(own_);
     switch (type) {
       case FamilyType::kCounter: {
-        const CounterValue value = {.whole = input_->Word(), .rest = input_->Double()};
+        const CounterValue value = {.whole = input_->Integer(), .rest = input_->Double()};
         encoder_.Counter(family, labels, value, &page_);
         return Expect(name, "", "", static_cast<double>(value.whole) + value.rest);
       }
@@ -139,10 +110,10 @@ class Writer {
     const std::vector<std::string> les = {"0.5", "1"};
     const std::vector<uint64_t> buckets = {input_->Byte(), input_->Byte(), input_->Byte()};
     NativeHistogram native;
-    native.count = input_->Word() >> 1;
+    native.count = input_->Integer() >> 1;
     for (int left = input_->Byte() % 5; left > 0; --left) {
-      native.positive.spans.push_back({static_cast<int32_t>(input_->Word()), 1});
-      native.positive.deltas.push_back(static_cast<int64_t>(input_->Word()));
+      native.positive.spans.push_back({static_cast<int32_t>(input_->Integer()), 1});
+      native.positive.deltas.push_back(static_cast<int64_t>(input_->Integer()));
     }
     const bool has_native = input_->Byte() % 2 == 0;
     const HistogramValue value = {.bounds = bounds,
@@ -172,7 +143,7 @@ class Writer {
     const SummaryValue value = {.quantiles = quantiles,
                                 .ranks = ranks,
                                 .values = values,
-                                .count = input_->Word() >> 12,
+                                .count = input_->Integer() >> 12,
                                 .sum = input_->Double()};
     encoder_.Summary(family, labels, value, &page_);
     const std::string name(family.name);
@@ -242,7 +213,7 @@ void CheckEncoding(Input input) {
   options.native_histograms = form != 0;
   options.classic_histograms = form != 2;
   // Times only go on.
-  options.timestamp_ms = static_cast<int64_t>(input.Word() >> 8);
+  options.timestamp_ms = static_cast<int64_t>(input.Integer() >> 8);
   for (const auto& [name, value] : TakeLabels(&input)) {
     if (name.rfind("__", 0) == 0 || name == "le" || name == "quantile") continue;
     options.external_labels.emplace_back(name, value);

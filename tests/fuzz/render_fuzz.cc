@@ -3,12 +3,10 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <string>
 #include <string_view>
@@ -21,6 +19,7 @@
 #include "core/rules/sanitize.h"
 #include "core/wire/utf8.h"
 #include "tests/core/expose/family_reader.h"
+#include "tests/fuzz/input.h"
 
 namespace tallyd {
 namespace {
@@ -32,37 +31,6 @@ void Check(bool holds) {
   if (!holds) std::abort();
 }
 
-// Takes the input apart; zeros when it is used up.
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
-  bool empty() const { return size_ == 0; }
-  uint8_t Byte() { return static_cast<uint8_t>(Take(1)); }
-  uint64_t Integer() { return Take(8); }
-  double Double() { return std::bit_cast<double>(Take(8)); }
-  // Text that is UTF-8, as all labels and helps are by then.
-  std::string Text() {
-    const size_t size = std::min<size_t>(Byte() % 32, size_);
-    std::string text(reinterpret_cast<const char*>(data_), size);
-    data_ += size;
-    size_ -= size;
-    return IsUtf8(text) ? text : "";
-  }
-
- private:
-  uint64_t Take(size_t bytes) {
-    bytes = std::min(bytes, size_);
-    uint64_t value = 0;
-    if (bytes > 0) std::memcpy(&value, data_, bytes);
-    data_ += bytes;
-    size_ -= bytes;
-    return value;
-  }
-
-  const uint8_t* data_;
-  size_t size_;
-};
-
 // Sums of counts that no double, and no cumulative count, would round.
 constexpr uint64_t kMostCounts = uint64_t{1} << 48;
 
@@ -70,6 +38,12 @@ const std::vector<double> kBounds = {-2.5, 0, 1e-3, 1e21};
 const std::vector<std::string> kLes = {"-2.5", "0", "0.001", "1e+21"};
 const std::vector<double> kRanks = {0.5, 0.99};
 const std::vector<std::string> kQuantiles = {"0.5", "0.99"};
+
+// Text that is UTF-8, as all labels and helps are by then.
+std::string TakeText(Input* input) {
+  std::string text = input->Bytes(input->Byte() % 32);
+  return IsUtf8(text) ? text : "";
+}
 
 struct Series {
   std::map<std::string, std::string> labels;
@@ -107,7 +81,7 @@ Series TakeSeries(Input* input) {
   Series series;
   for (int left = input->Byte() % 4; left > 0; --left) {
     // An empty value is no label, and nobody has one here.
-    const std::string value = input->Text();
+    const std::string value = TakeText(input);
     if (!value.empty()) series.labels[std::string("l") + static_cast<char>('a' + left)] = value;
   }
   series.counter.whole = input->Integer();
@@ -128,7 +102,7 @@ std::vector<Family> TakeRegistry(Input* input) {
     // Names that no sample of another family has, in their order.
     family.name = std::string("family_") + static_cast<char>('a' + i);
     if (family.type == FamilyType::kCounter && input->Byte() % 2 == 0) family.name += "_total";
-    family.help = input->Text();
+    family.help = TakeText(input);
     for (size_t left = 1 + input->Byte() % kMaxSeries; left > 0; --left) {
       Series series = TakeSeries(input);
       std::string labels = Rendered(series.labels);
