@@ -1,10 +1,7 @@
 #include "core/merge/series_table.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstring>
-#include <new>
 
 namespace tallyd {
 namespace {
@@ -16,14 +13,10 @@ uint32_t Fold(uint64_t hash) { return static_cast<uint32_t>(hash ^ hash >> 32); 
 
 }  // namespace
 
-SeriesTable::SeriesTable() : label_places_(kLabelBytes) {
-  void* pages = mmap(nullptr, kLabelBytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (pages == MAP_FAILED) throw std::bad_alloc();
-  label_memory_ = static_cast<char*>(pages);
-}
-
-SeriesTable::~SeriesTable() { munmap(label_memory_, kLabelBytes); }
+SeriesTable::SeriesTable()
+    : label_pages_(kLabelBytes),
+      label_memory_(label_pages_.As<char>()),
+      label_places_(kLabelBytes) {}
 
 // Unseeded would do here: what gets this far has passed the shards' seeded tables and bounds.
 uint32_t SeriesTable::HashName(std::string_view name) {

@@ -15,6 +15,7 @@
 #include "core/rules/rules.h"
 #include "core/shard/key_memory.h"
 #include "core/shard/key_table.h"
+#include "core/shard/reserved_pages.h"
 
 namespace tallyd {
 
@@ -61,7 +62,6 @@ struct SeriesRecord {
 class SeriesTable {
  public:
   SeriesTable();
-  ~SeriesTable();
   SeriesTable(const SeriesTable&) = delete;
   SeriesTable& operator=(const SeriesTable&) = delete;
 
@@ -127,6 +127,7 @@ class SeriesTable {
   static uint32_t HashName(std::string_view name);
   static uint32_t HashSeries(FamilyId family, std::string_view labels);
 
+  ReservedPages label_pages_;
   char* label_memory_;
   KeyMemory label_places_;
   std::vector<SeriesRecord> records_;

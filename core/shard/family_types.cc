@@ -1,11 +1,9 @@
 #include "core/shard/family_types.h"
 
-#include <sys/mman.h>
 #include <xxhash.h>
 
 #include <array>
 #include <bit>
-#include <new>
 #include <string>
 
 namespace tallyd {
@@ -13,28 +11,20 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kSampleSuffixes = {"_bucket", "_sum", "_count"};
 
-void* ZeroPages(size_t bytes) {
-  void* pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (pages == MAP_FAILED) throw std::bad_alloc();
-  return pages;
-}
-
 bool IsObserverOwner(uint8_t owner) { return IsObserver(static_cast<SeriesKind>(owner)); }
 
 }  // namespace
 
 // At most half full, so that probes stay short and always find an empty entry.
 FamilyTypes::FamilyTypes(size_t max_families, uint64_t seed)
-    : seed_(seed), mask_(std::bit_ceil(max_families * 2) - 1) {
-  entries_ = static_cast<Entry*>(ZeroPages((mask_ + 1) * sizeof(Entry)));
-}
+    : seed_(seed),
+      mask_(std::bit_ceil(max_families * 2) - 1),
+      pages_(MemoryBytes(max_families)),
+      entries_(pages_.As<Entry>()) {}
 
 uint64_t FamilyTypes::MemoryBytes(size_t max_families) {
   return std::bit_ceil(max_families * 2) * sizeof(Entry);
 }
-
-FamilyTypes::~FamilyTypes() { munmap(entries_, (mask_ + 1) * sizeof(Entry)); }
 
 uint64_t FamilyTypes::Hash(std::string_view family, std::string_view suffix) const {
   uint64_t hash;

@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "core/rules/rules.h"
+#include "core/shard/reserved_pages.h"
 
 namespace tallyd {
 
@@ -41,7 +42,6 @@ class FamilyTypes {
 
   // Room for `max_families` names, of which an observer takes four.
   FamilyTypes(size_t max_families, uint64_t seed);
-  ~FamilyTypes();
   static uint64_t MemoryBytes(size_t max_families);
   FamilyTypes(const FamilyTypes&) = delete;
   FamilyTypes& operator=(const FamilyTypes&) = delete;
@@ -114,7 +114,8 @@ class FamilyTypes {
   uint64_t seed_;
   size_t mask_;
   std::atomic<size_t> used_{0};  // entries; of racing threads each may make one too many
-  Entry* entries_;               // zero-filled pages, so that an unused table costs nothing
+  ReservedPages pages_;          // so that an unused table costs nothing
+  Entry* entries_;
 };
 
 }  // namespace tallyd

@@ -1,10 +1,8 @@
 #include "core/shard/series_budget.h"
 
-#include <sys/mman.h>
 #include <xxhash.h>
 
 #include <algorithm>
-#include <new>
 
 namespace tallyd {
 namespace {
@@ -43,16 +41,10 @@ uint64_t SeriesRoll::MemoryBytes(uint64_t max_series) {
   return ((uint64_t{1} << SegmentsFor(max_series)) - 1) * kFirstBuckets * kBucket * sizeof(Word);
 }
 
-SeriesRoll::SeriesRoll(uint64_t max_series) : segments_(SegmentsFor(max_series)) {
-  void* const pages = mmap(nullptr, MemoryBytes(max_series), PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (pages == MAP_FAILED) throw std::bad_alloc();
-  words_ = static_cast<Word*>(pages);
-}
-
-SeriesRoll::~SeriesRoll() {
-  munmap(words_, ((size_t{1} << segments_) - 1) * kFirstBuckets * kBucket * sizeof(Word));
-}
+SeriesRoll::SeriesRoll(uint64_t max_series)
+    : segments_(SegmentsFor(max_series)),
+      pages_(MemoryBytes(max_series)),
+      words_(pages_.As<Word>()) {}
 
 SeriesRoll::Word* SeriesRoll::BucketOf(size_t segment, uint64_t hash) const {
   const size_t first = ((size_t{1} << segment) - 1) * kFirstBuckets;

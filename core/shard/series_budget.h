@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/shard/family_types.h"
+#include "core/shard/reserved_pages.h"
 
 namespace tallyd {
 
@@ -28,7 +29,6 @@ namespace tallyd {
 class SeriesRoll {
  public:
   explicit SeriesRoll(uint64_t max_series);
-  ~SeriesRoll();
   SeriesRoll(const SeriesRoll&) = delete;
   SeriesRoll& operator=(const SeriesRoll&) = delete;
 
@@ -66,7 +66,8 @@ class SeriesRoll {
 
   size_t segments_;
   std::atomic<size_t> in_use_{1};  // segments that may hold something
-  Word* words_;                    // zero-filled pages, one segment after the other
+  ReservedPages pages_;
+  Word* words_;  // one segment after the other
 };
 
 // Invariant: no more series are admitted than the limits say, however threads race; a refusal may

@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/shard/reserved_pages.h"
 
 namespace tallyd {
 namespace {
@@ -65,6 +66,7 @@ absl::Status ShardMemory::Map(uint64_t key_bytes, uint64_t cell_bytes, int prote
   }
   void* base = mmap(nullptr, size, protection, MAP_SHARED | MAP_NORESERVE, fd_, 0);
   if (base == MAP_FAILED) return Failed("mmap", size);
+  LeaveOutOfDumps(base, size);
   base_ = static_cast<char*>(base);
   size_ = size;
   ledger_ = reinterpret_cast<Ledger*>(base_ + ledger_at);

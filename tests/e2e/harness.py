@@ -25,7 +25,7 @@ import urllib.parse
 import exposition
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BIN = pathlib.Path(os.environ.get("TALLYD_BIN", ROOT / "build/release/bin"))
+BIN = pathlib.Path(os.environ.get("TALLYD_BIN", ROOT / "build/release/bin")).resolve()
 # Builds with sanitizers are without it: who sends need not be the build that is tested.
 LOAD_PROGRAM = next((path for path in (BIN / "tally-load", ROOT / "build/release/bin/tally-load")
                      if path.exists()), BIN / "tally-load")

@@ -34,6 +34,7 @@ class Life(harness.Process):
 
         def place():
             high = [fcntl.fcntl(one.fd, fcntl.F_DUPFD, 4000) for one in handed]
+            os.chdir(supervisor.directory)  # where a core file would go
             for number, fd in enumerate(high):
                 os.dup2(fd, 3 + number, inheritable=True)
                 os.close(fd)

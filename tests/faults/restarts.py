@@ -5,6 +5,7 @@ import ctypes
 import os
 import pathlib
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import tempfile
 import time
 
 from bar import Skipped, scenario
-from harness import SLOWNESS, Daemon, Ledger, have, run_tallyd, scratch, wait_for
+from harness import BIN, SLOWNESS, Daemon, Ledger, have, run_tallyd, scratch, wait_for
 from held_by import held_by
 from kept import SHARDS, Kept
 from rig import SANITIZER, Load
@@ -80,6 +81,31 @@ def what_the_kernel_holds(run):
                   f"{shown:.0f} of {1100 + queued}: {ledger}")
 
 
+CORE_PATTERN = pathlib.Path("/proc/sys/kernel/core_pattern")
+MAX_CORE_BYTES = 256 << 20
+
+
+def want_core(life):
+    """Lets a life leave a core file, but not one that fills the disk."""
+    _, hard = resource.prlimit(life.pid, resource.RLIMIT_CORE)
+    resource.prlimit(life.pid, resource.RLIMIT_CORE, (MAX_CORE_BYTES, hard))
+
+
+def judge_core(run, directory):
+    """A core file of a reasonable size, in which the merger's stack can be read."""
+    if CORE_PATTERN.read_text().strip() != "core" or SLOWNESS > 1:  # a sanitizer maps terabytes
+        return run.note(f"core files go to {CORE_PATTERN.read_text().strip()}: not looked at")
+    cores = list(directory.glob("core*"))
+    run.check("T", len(cores) == 1, f"a core file: {cores}")
+    size = cores[0].stat().st_size
+    run.check("T", size < MAX_CORE_BYTES, f"{size} bytes of core")
+    done = subprocess.run(["gdb", "-batch", "-ex", "thread apply all backtrace", BIN / "tallyd",
+                           cores[0]], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          check=False, timeout=60 * SLOWNESS)
+    run.check("T", "MergeThread::" in done.stdout, f"the merger's stack: {done.stdout[-2000:]}")
+    run.note(f"a core file of {size >> 20} MiB")
+
+
 @scenario("A6")
 def a_merger_that_hangs(run):
     """A debugger holds its thread. Shards go on, the watchdog is not fed, and what they have counted
@@ -89,6 +115,7 @@ def a_merger_that_hangs(run):
         kept.send_udp(*[b"wedged:1|c"] * 100)
         kept.settle(100)
         life = kept.life
+        want_core(life)
         try:
             with Stopped(thread_named(life.pid, "merger")):
                 kept.send_udp(*[b"wedged:1|c"] * 100)
@@ -98,6 +125,7 @@ def a_merger_that_hangs(run):
         run.check("T", kept.supervisor.missed, "the watchdog is not fed")
         code = life.wait()
         run.check("T", code == -signal.SIGABRT, f"ended by it: {code}")
+        judge_core(run, kept.directory)
         kept.supervisor.start()
         run.check("A", kept.life.running(), "back")
         ledger = kept.settle(200)
