@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -18,7 +19,9 @@ namespace {
 
 constexpr int kBacklog = 4096;  // the kernel bounds it by net.core.somaxconn
 constexpr int kMaxAcceptsPerTurn = 64;
-constexpr auto kPause = std::chrono::milliseconds(100);
+// Doubled while there is no room for a single one: a shard that closes some soon makes room again.
+constexpr auto kLeastPause = std::chrono::milliseconds(1);
+constexpr auto kMostPause = std::chrono::milliseconds(100);
 constexpr int64_t kWarningIntervalNs = 60'000'000'000;
 
 bool OutOfMeans(int error) {
@@ -48,6 +51,7 @@ StreamListener::StreamListener(Loop* loop, UniqueFd listening, Options options,
                                ConnectionBudget* budget, ConnectionCounts* counts, Assign assign)
     : listening_(*loop, listening.release()),
       pause_(*loop),
+      pause_length_(kLeastPause),
       options_(std::move(options)),
       budget_(budget),
       counts_(counts),
@@ -67,8 +71,9 @@ void StreamListener::Wait() {
 
 void StreamListener::AcceptSome() {
   bool exhausted = false;
-  for (int i = 0; i < kMaxAcceptsPerTurn && AcceptOne(&exhausted); ++i) {
-  }
+  int accepted = 0;
+  while (accepted < kMaxAcceptsPerTurn && AcceptOne(&exhausted)) ++accepted;
+  if (accepted > 0 || !exhausted) pause_length_ = kLeastPause;
   if (exhausted) return Pause();
   Wait();
 }
@@ -104,7 +109,8 @@ void StreamListener::Pause() {
     LogWarn("accepting is paused: out of file descriptors or at the limit on connections",
             {{"listener", options_.name}});
   }
-  pause_.expires_after(kPause);
+  pause_.expires_after(pause_length_);
+  pause_length_ = std::min(2 * pause_length_, kMostPause);
   pause_.async_wait([this](const boost::system::error_code& error) {
     if (!error && !stopped_) AcceptSome();
   });

@@ -3,6 +3,7 @@
 #ifndef TALLYD_DAEMON_STREAM_LISTENER_H_
 #define TALLYD_DAEMON_STREAM_LISTENER_H_
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -57,6 +58,7 @@ class StreamListener {
 
   LoopDescriptor listening_;
   LoopTimer pause_;
+  std::chrono::milliseconds pause_length_;  // of the next one
   const Options options_;
   ConnectionBudget* const budget_;
   ConnectionCounts* const counts_;

@@ -169,7 +169,7 @@ def more_connections_than_descriptors(run):
             with stream(rig) as connection:
                 connection.sendall(frame(b"again:1|c"))
             return rig.daemon.scrape().value("again")
-        run.check("R", wait_for("a connection again", again, 10, 0.2) >= 1, "accepts again")
+        run.check("R", wait_for("a connection again", again, 5, 0.2) >= 1, "accepts again")
         rig.bounded()
 
 
