@@ -16,7 +16,7 @@ from bar import Skipped, scenario
 from harness import BIN, SLOWNESS, Daemon, Ledger, have, run_tallyd, scratch, wait_for
 from held_by import held_by
 from kept import SHARDS, Kept
-from rig import SANITIZER, Load
+from rig import RATE, SANITIZER, Load
 from streams import frame
 from test_systemd import Stopped, thread_named
 
@@ -160,7 +160,7 @@ def restarted_again_and_again(run):
     with Kept(run) as kept, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as half:
         half.connect(f"{kept.directory}/s")
         whole, sent = frame(b"half:1|c"), 0
-        load = kept.start_load()
+        load = kept.start_load(rate=RATE * 9 // 8)  # a restart holds some up: RATE in the mean
         before = kept.samples_per_second(1)
         begun = time.monotonic()
         for number in range(1, restarts + 1):
