@@ -222,6 +222,14 @@ std::vector<UniqueFd> HandedSockets::Take(std::string_view kind, std::string_vie
   return taken;
 }
 
+bool HandedSockets::AreOurs(std::string_view kind, std::string_view address) const {
+  for (const Matched& matched : matched_) {
+    if (matched.wanted.kind != kind || matched.wanted.address != address) continue;
+    return std::all_of(matched.sockets.begin(), matched.sockets.end(), IsStored);
+  }
+  return false;
+}
+
 void HandedSockets::Keep(std::string_view kind, std::string_view bound_address,
                          const UniqueFd& fd) const {
   if (!keeps()) return;

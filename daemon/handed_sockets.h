@@ -49,6 +49,9 @@ class HandedSockets {
   // The sockets of a listener: non-blocking, close-on-exec.
   std::vector<UniqueFd> Take(std::string_view kind, std::string_view address);
 
+  // Whether the sockets that Take would return are those that our predecessor bound.
+  bool AreOurs(std::string_view kind, std::string_view address) const;
+
   // Whether the manager keeps our own sockets for our successor.
   bool keeps() const { return manager_ != nullptr && manager_->stores_fds(); }
   // Has it keep a socket that we bound ourselves; that it cannot be kept is said in the log.

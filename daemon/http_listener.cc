@@ -1,11 +1,8 @@
 #include "daemon/http_listener.h"
 
-#include <sys/socket.h>
-
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "daemon/address.h"
 #include "daemon/log.h"
@@ -17,18 +14,6 @@ namespace {
 using boost::system::error_code;
 
 constexpr absl::Duration kAcceptPause = absl::Milliseconds(100);
-
-absl::StatusOr<UniqueFd> OpenSocketOf(const SocketAddress& address, const std::string& kind) {
-  absl::StatusOr<UniqueFd> fd = OpenSocket(address, SOCK_STREAM);
-  if (!fd.ok()) return fd;
-  // Connections of a predecessor that linger do not block the port; a listener still does.
-  const int on = 1;
-  ::setsockopt(fd->get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  absl::Status bound = BindSocket(fd->get(), address, kind);
-  if (bound.ok()) bound = ListenOn(fd->get(), absl::StrCat(kind, " ", address.ToString()));
-  if (!bound.ok()) return bound;
-  return fd;
-}
 
 }  // namespace
 
@@ -95,7 +80,7 @@ absl::StatusOr<std::unique_ptr<HttpListener>> HttpListener::Open(Loop* loop,
   if (handed != nullptr) fds = handed->Take(kind, address);
   const bool ours = fds.empty();
   if (ours) {
-    absl::StatusOr<UniqueFd> fd = OpenSocketOf(*parsed, kind);
+    absl::StatusOr<UniqueFd> fd = OpenTcpListener(*parsed, kind);
     if (!fd.ok()) return fd.status();
     fds.push_back(*std::move(fd));
   }

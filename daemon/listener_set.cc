@@ -1,7 +1,6 @@
 #include "daemon/listener_set.h"
 
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -23,11 +22,6 @@ bool AskForSenders(int fd, const std::string& path) {
   LogWarn("the kernel does not say who sends; senders stay unknown",
           {{"listener", "unixgram:" + path}, {"error", std::strerror(errno)}});
   return false;
-}
-
-bool LeadsToSocket(const std::string& path) {
-  struct stat info {};
-  return ::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode);
 }
 
 }  // namespace
@@ -92,7 +86,7 @@ absl::Status ListenerSet::OpenTcp(const Options& options) {
     std::vector<UniqueFd> fds = handed_->Take("tcp", listen.address);
     const bool ours = fds.empty();
     if (ours) {
-      absl::StatusOr<UniqueFd> fd = OpenTcpListener(*address);
+      absl::StatusOr<UniqueFd> fd = OpenTcpListener(*address, "tcp");
       if (!fd.ok()) return fd.status();
       fds.push_back(*std::move(fd));
     }
@@ -158,9 +152,15 @@ absl::StatusOr<std::vector<ListenerSet::PathSocket>> ListenerSet::OpenPath(const
                                                                            const std::string& path,
                                                                            int type) {
   std::vector<PathSocket> sockets;
+  const bool ours = handed_->AreOurs(kind, path);
   for (UniqueFd& fd : handed_->Take(kind, path)) sockets.push_back({std::move(fd), true});
-  if (!sockets.empty() && LeadsToSocket(path)) return sockets;
   if (!sockets.empty()) {
+    absl::StatusOr<UnixPath> there = UnixPath::Adopt(path);
+    if (there.ok()) {
+      if (!ours) there->Leave();  // it stays where it is
+      if (ours) AddPath(*std::move(there), kind, type);
+      return sockets;
+    }
     LogWarn("the path of a socket that was handed in is gone; it is bound anew", {{"path", path}});
     handed_->Forget(kind, path);
   }
@@ -168,9 +168,13 @@ absl::StatusOr<std::vector<ListenerSet::PathSocket>> ListenerSet::OpenPath(const
   if (!bound.ok()) return bound.status();
   sockets.push_back({bound->TakeFd(), kept_});
   handed_->Keep(kind, path, sockets.back().fd);
-  paths_.push_back(
-      std::make_unique<BoundPath>(BoundPath{*std::move(bound), kind, type, bound_.size()}));
+  AddPath(*std::move(bound), kind, type);
   return sockets;
+}
+
+void ListenerSet::AddPath(UnixPath path, const std::string& kind, int type) {
+  paths_.push_back(
+      std::make_unique<BoundPath>(BoundPath{std::move(path), kind, type, bound_.size()}));
 }
 
 void ListenerSet::AddStream(Listening stream) {

@@ -136,6 +136,8 @@ class ListenerSet {
   // What was handed in for a path, or one bound by us; both if nobody finds the former any more.
   absl::StatusOr<std::vector<PathSocket>> OpenPath(const std::string& kind, const std::string& path,
                                                    int type);
+  // Watches over a path of the listener that is added next.
+  void AddPath(UnixPath path, const std::string& kind, int type);
   // Null: nobody is refused.
   SenderGate* GateOf(const ListenAddress& listen, const Source& source);
   // Whether the kernel tells who sends to this socket, as it must where there is a gate.

@@ -30,14 +30,14 @@ bool OutOfMeans(int error) {
 
 }  // namespace
 
-absl::StatusOr<UniqueFd> OpenTcpListener(const SocketAddress& address) {
+absl::StatusOr<UniqueFd> OpenTcpListener(const SocketAddress& address, const std::string& kind) {
   absl::StatusOr<UniqueFd> fd = OpenSocket(address, SOCK_STREAM);
   if (!fd.ok()) return fd.status();
   // Connections of a predecessor that linger do not block the port; a listener still does.
   const int on = 1;
   ::setsockopt(fd->get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  absl::Status status = BindSocket(fd->get(), address, "tcp");
-  if (status.ok()) status = ListenOn(fd->get(), absl::StrCat("tcp ", address.ToString()));
+  absl::Status status = BindSocket(fd->get(), address, kind);
+  if (status.ok()) status = ListenOn(fd->get(), absl::StrCat(kind, " ", address.ToString()));
   if (!status.ok()) return status;
   return fd;
 }

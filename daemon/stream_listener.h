@@ -19,8 +19,8 @@
 
 namespace tallyd {
 
-// A TCP socket bound to `address` and listening.
-absl::StatusOr<UniqueFd> OpenTcpListener(const SocketAddress& address);
+// A TCP socket bound to `address` and listening; `kind` is what errors call it.
+absl::StatusOr<UniqueFd> OpenTcpListener(const SocketAddress& address, const std::string& kind);
 // Makes a bound socket listen; `name` is for the error.
 absl::Status ListenOn(int fd, const std::string& name);
 

@@ -145,6 +145,14 @@ absl::StatusOr<UnixPath> UnixPath::Bind(const std::string& path, int type, mode_
   return UnixPath(path, std::move(fd), info.st_dev, info.st_ino);
 }
 
+absl::StatusOr<UnixPath> UnixPath::Adopt(const std::string& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) {
+    return absl::NotFoundError(absl::StrCat("no socket is at ", path));
+  }
+  return UnixPath(path, UniqueFd(), info.st_dev, info.st_ino);
+}
+
 UnixPath::UnixPath(UnixPath&& other) noexcept
     : path_(std::exchange(other.path_, {})),
       fd_(std::move(other.fd_)),

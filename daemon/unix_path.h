@@ -28,6 +28,9 @@ class UnixPath {
                                        gid_t group = kOwnGroup,
                                        absl::Duration patience = absl::Seconds(2));
 
+  // Takes over the path of a socket that our predecessor bound and handed on; without its socket.
+  static absl::StatusOr<UnixPath> Adopt(const std::string& path);
+
   UnixPath(UnixPath&& other) noexcept;
   UnixPath& operator=(UnixPath&&) = delete;
   ~UnixPath();

@@ -217,6 +217,27 @@ class RestartTest(SupervisedTest):
             sender.sendto(b"a:1|c", path)
         self.counter(supervisor, "a", 2)
 
+    def test_a_path_that_goes_later_is_bound_anew_as_in_the_first_life(self):
+        supervisor = self.supervise(*QUIET, WEB)
+        path = f"{supervisor.directory}/statsd.sock"
+        supervisor.flags += (f"--statsd.listen-unixgram={path}",)
+        supervisor.start()
+        self.assertEqual(supervisor.end(), 0)
+        supervisor.start()
+        os.unlink(path)
+        wait_for("the path", lambda: os.path.exists(path))
+        supervisor.life.logged("it is bound anew", path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"a:1|c", path)
+        self.counter(supervisor, "a", 1)
+        # The next life gets this one, and no other.
+        self.assertEqual(supervisor.end(), 0)
+        self.assertEqual(sum("unixgram" in name for name in supervisor.stored_names()), 1)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"a:1|c", path)
+        supervisor.start()
+        self.counter(supervisor, "a", 1)  # without a state it counts anew
+
     def test_a_listener_that_is_no_more_is_given_up(self):
         supervisor = self.supervise(WEB, "--statsd.listen-udp=127.0.0.1:0")
         supervisor.start("--statsd.listen-tcp=127.0.0.1:0")

@@ -316,11 +316,10 @@ def mutated_frames(run):
                 connection.sendall(body)
         ledger = rig.daemon.settle()
         run.check("C", ledger.at_rest() and ledger.received > 1000, f"{ledger}")
-        run.check("C", set(ledger.reasons) <= {"too_long", "truncated", "malformed_line", "bad_type",
-                                                "malformed_sample", "bad_value", "empty_name",
-                                                "negative_counter", "type_conflict", "bad_packing",
-                                                "mixed_tag_dialects", "bad_label"},
+        # Whatever may be wrong with bytes; not what needs rules, a catalog, a list or a crash.
+        run.check("C", not set(ledger.reasons) & {"mapping_drop", "undeclared", "unauthorized", "crash"},
                   f"{ledger.reasons}")
+        run.note(f"{ledger}")
         rig.daemon.scrape()
         rig.alive()
 
