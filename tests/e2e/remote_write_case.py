@@ -32,14 +32,14 @@ class RemoteWriteCase(unittest.TestCase):
 
     def assert_same_series(self, receiver, daemon, seconds=15):
         """Waits until the receiver shows all that a scrape shows, and nothing else."""
-        shown = daemon.scrape().user_samples()
-        self.assertGreater(len(shown), 0)
-        stored = {}
+        shown, stored = {}, {}
 
         def equal():
-            stored.clear()
-            stored.update(receiver.samples())
-            return set(stored) == set(shown) and all(
+            # Scraped anew each time: the windows of sets may turn meanwhile.
+            for samples, now in ((shown, daemon.scrape().user_samples()), (stored, receiver.samples())):
+                samples.clear()
+                samples.update(now)
+            return shown and set(stored) == set(shown) and all(
                 same(stored[key], value) for key, value in shown.items())
 
         try:

@@ -6,7 +6,7 @@ import subprocess
 import unittest
 
 import test_senders
-from harness import Daemon, needs, scratch, wait_for
+from harness import Daemon, away_from_a_turn, needs, scratch, wait_for
 from test_senders import Child, top
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -86,6 +86,7 @@ class FoldingTest(unittest.TestCase):
         with Daemon("--series.limit=50", "--shards=2") as daemon:
             daemon.send_udp("known:1|c")
             self.settle(daemon, 1)
+            away_from_a_turn(4)
             # The counters take all places; the others may be another shard's, and be in before them.
             daemon.send_udp(*(f"nc{i}:3|c" for i in range(100)))
             self.settle(daemon, 101)

@@ -9,7 +9,8 @@ import unittest
 
 import test_dialects
 import test_torture
-from harness import OPENMETRICS, TEXT, AcceptProxy, Daemon, Prometheus, http_request, needs, wait_for
+from harness import (OPENMETRICS, TEXT, AcceptProxy, Daemon, Prometheus, away_from_a_turn,
+                     http_request, needs, wait_for)
 from line_tables import same
 
 SECONDS = 16
@@ -86,6 +87,7 @@ class PrometheusTest(unittest.TestCase):
             cls.started = time.time()
             time.sleep(SECONDS)
             cls.emitter.stop()
+            away_from_a_turn(5)
             cls.daemon.settle()
             cls.final = cls.daemon.scrape()
             # Two more scrapes see the final values.
