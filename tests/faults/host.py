@@ -28,7 +28,7 @@ def faked(directory):
         raise Skipped("needs libfaketime")
     shift = directory / "clock"
     shift.write_text("+0")
-    return {"PATH": "/usr/bin:/bin", "LD_PRELOAD": str(libraries[0]), "FAKETIME_NO_CACHE": "1",
+    return {**os.environ, "LD_PRELOAD": str(libraries[0]), "FAKETIME_NO_CACHE": "1",
             "FAKETIME_TIMESTAMP_FILE": str(shift), "DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1"}, shift
 

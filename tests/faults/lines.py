@@ -272,7 +272,7 @@ def names_that_become_equal(run):
 def names_without_end(run):
     """100,000 series at most; quiet ones before, during and after."""
     count = 10_000_000 if run.full else int(400_000 / SLOWNESS)
-    limit = 100_000
+    limit = min(100_000, count // 4)
     with Rig(run, f"--series.limit={limit}", f"--series.sender-limit={limit}") as rig:
         quiet = ["--workload=W1", "--series=1000", "--mix=1:0:0", "--tags=0", "--prefix=quiet",
                  "--wait"]
