@@ -19,6 +19,7 @@ QUICK = {"tsan": ("A11", "C3", "D3", "E10"),
 NOT_HERE = {"F7", "F8", "F15", "F16", "F17"}
 SLOWNESS_HERE = {"tsan": "8", "asan": "4"}
 LINE = re.compile(r"(?m)^([A-F]\d+) +K? .*?((?: !?[ACBRT])+) +[\d.]+ s")
+REASON = re.compile(r"(?m)^      ([BCRT]: .*)$")
 OPTIONS = {"tsan": ("TSAN_OPTIONS",), "asan": ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")}
 
 
@@ -51,6 +52,8 @@ def under(run, build, groups):
     run.check("A", not dead, f"not alive: {dead}; {done.stdout[-3000:]}")
     slow = [name for name, letters in found.items() if "!" in letters]
     run.note(f"{len(found)} scenarios; other checks that a slow build fails: {' '.join(slow) or 'none'}")
+    for why in REASON.findall(done.stdout):
+        run.note(why[:300])
 
 
 @scenario("F15")
