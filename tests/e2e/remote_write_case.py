@@ -45,6 +45,7 @@ class RemoteWriteCase(unittest.TestCase):
         try:
             wait_for("all series at the receiver", equal, seconds, 0.2)
         except Timeout:
+            self.assertGreater(len(shown), 0)
             self.assertEqual(stored, shown)
 
     def push(self, daemon, name, **labels):
