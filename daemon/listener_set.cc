@@ -157,8 +157,11 @@ absl::StatusOr<std::vector<ListenerSet::PathSocket>> ListenerSet::OpenPath(const
   if (!sockets.empty()) {
     absl::StatusOr<UnixPath> there = UnixPath::Adopt(path);
     if (there.ok()) {
-      if (!ours) there->Leave();  // it stays where it is
-      if (ours) AddPath(*std::move(there), kind, type);
+      if (ours) {
+        AddPath(*std::move(there), kind, type);
+      } else {
+        there->Leave();  // it stays where it is
+      }
       return sockets;
     }
     LogWarn("the path of a socket that was handed in is gone; it is bound anew", {{"path", path}});

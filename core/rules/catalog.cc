@@ -85,8 +85,8 @@ MatchedType MatchedTypeOf(DeclaredType type) {
 
 std::string_view WithoutTotal(std::string_view metric_name) {
   constexpr std::string_view kTotal = "_total";
-  const size_t rest = metric_name.size() - std::min(metric_name.size(), kTotal.size());
-  return metric_name.substr(rest) == kTotal ? metric_name.substr(0, rest) : metric_name;
+  if (metric_name.ends_with(kTotal)) metric_name.remove_suffix(kTotal.size());
+  return metric_name;
 }
 
 std::string_view UnitOfName(std::string_view metric_name) {
