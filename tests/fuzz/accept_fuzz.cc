@@ -3,18 +3,14 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 
 #include "core/expose/negotiate.h"
+#include "tests/fuzz/check.h"
 
 namespace tallyd {
 namespace {
-
-void Check(bool holds) {
-  if (!holds) std::abort();
-}
 
 std::string UpperCase(std::string_view text) {
   std::string upper(text);

@@ -5,18 +5,14 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string_view>
 
 #include "core/rules/catalog.h"
 #include "daemon/catalog_file.h"
+#include "tests/fuzz/check.h"
 
 namespace tallyd {
 namespace {
-
-void Check(bool holds) {
-  if (!holds) std::abort();
-}
 
 void CheckMetric(const DeclaredMetric& metric) {
   const bool is_counter = metric.type == DeclaredType::kCounter;

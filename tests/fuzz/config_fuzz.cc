@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,15 +15,12 @@
 #include "daemon/push_config.h"
 #include "daemon/remote_write_config.h"
 #include "daemon/web/web_config.h"
+#include "tests/fuzz/check.h"
 
 namespace tallyd {
 namespace {
 
 constexpr char kFile[] = "f.yml";
-
-void Check(bool holds) {
-  if (!holds) std::abort();
-}
 
 void CheckMessage(const absl::Status& status) {
   Check(status.code() == absl::StatusCode::kInvalidArgument);

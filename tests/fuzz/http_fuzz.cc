@@ -14,8 +14,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -26,6 +24,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "daemon/http_session.h"
+#include "tests/fuzz/check.h"
 
 namespace tallyd {
 namespace {
@@ -35,12 +34,6 @@ namespace http = boost::beast::http;
 constexpr size_t kMaxBody = 300;
 // Of a body that is being read and the one before it, whose request is done by then.
 constexpr size_t kBodyBudget = 2 * kMaxBody;
-
-void Check(bool holds, int line = __builtin_LINE()) {
-  if (holds) return;
-  std::fprintf(stderr, "the check in line %d\n", line);
-  std::abort();
-}
 
 std::string Text(boost::beast::string_view text) { return {text.data(), text.size()}; }
 

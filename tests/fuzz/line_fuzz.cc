@@ -7,7 +7,6 @@
 
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -18,12 +17,11 @@
 #include "tests/core/merge/exposition.h"
 #include "tests/core/merge/shard_feeder.h"
 #include "tests/core/wire/reference_parser.h"
+#include "tests/fuzz/check.h"
 
 namespace {
 
-void Check(bool holds) {
-  if (!holds) std::abort();
-}
+using tallyd::Check;
 
 tallyd::LineOptions OptionsOf(uint8_t byte) {
   tallyd::LineOptions options;

@@ -4,20 +4,16 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "core/rules/mapping.h"
 #include "daemon/mapping_file.h"
+#include "tests/fuzz/check.h"
 
 namespace tallyd {
 namespace {
-
-void Check(bool holds) {
-  if (!holds) std::abort();
-}
 
 void CheckMessage(const absl::Status& status) {
   Check(status.code() == absl::StatusCode::kInvalidArgument);

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,14 +14,11 @@
 #include "core/rules/sanitize.h"
 #include "core/shard/cells.h"
 #include "tests/core/expose/family_reader.h"
+#include "tests/fuzz/check.h"
 #include "tests/fuzz/input.h"
 
 namespace tallyd {
 namespace {
-
-void Check(bool holds) {
-  if (!holds) std::abort();
-}
 
 struct Observed {
   ExponentialCounts counts;

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,8 +15,11 @@
 #include "core/groups/protobuf_reader.h"
 #include "core/groups/text_reader.h"
 #include "core/wire/utf8.h"
+#include "tests/fuzz/check.h"
 
 namespace {
+
+using tallyd::Check;
 
 constexpr size_t kMaxSamples = 1000;
 
@@ -28,10 +30,6 @@ std::string Show(const tallyd::GroupStore& store, const tallyd::PageEncoder& enc
   std::string all;
   for (const tallyd::PageBuffer& page : pages) all += *page;
   return all;
-}
-
-void Require(bool holds) {
-  if (!holds) std::abort();
 }
 
 }  // namespace
@@ -57,18 +55,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     push.families = *std::move(families);
     push.mode = static_cast<tallyd::PushMode>((choice >> 5) % 3);
     const size_t before = store.view()->samples;
-    if (!store.Apply(std::move(push)).ok()) Require(store.view()->samples <= before + 2);
+    if (!store.Apply(std::move(push)).ok()) Check(store.view()->samples <= before + 2);
     const std::string shown = Show(store, text, 0);
-    Require(tallyd::IsUtf8(shown));
-    Require(static_cast<size_t>(std::count(shown.begin(), shown.end(), '\n')) >=
-            store.view()->families.size());
+    Check(tallyd::IsUtf8(shown));
+    Check(static_cast<size_t>(std::count(shown.begin(), shown.end(), '\n')) >=
+          store.view()->families.size());
     // What we show can be pushed again: it is valid text.
-    Require(tallyd::ReadPushedText(shown, 1'000'000).ok());
-    Require(tallyd::ReadPushedProtobuf(Show(store, protobuf, 1), 1'000'000).ok());
+    Check(tallyd::ReadPushedText(shown, 1'000'000).ok());
+    Check(tallyd::ReadPushedProtobuf(Show(store, protobuf, 1), 1'000'000).ok());
   }
   for (const char* job : {"a", "b"}) {
     store.Delete(tallyd::GroupOwner::kPusher, {{"job", job}});
   }
-  Require(store.view()->samples == 0 && store.view()->bytes == 0 && store.view()->groups == 0);
+  Check(store.view()->samples == 0 && store.view()->bytes == 0 && store.view()->groups == 0);
   return 0;
 }

@@ -12,8 +12,6 @@
 #include <boost/asio/write.hpp>
 #include <chrono>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <optional>
@@ -26,6 +24,7 @@
 #include "daemon/push/inconsistent_families.h"
 #include "daemon/push/remote_write_sender.h"
 #include "daemon/push/write_answer.h"
+#include "tests/fuzz/check.h"
 
 namespace tallyd {
 namespace {
@@ -33,12 +32,6 @@ namespace {
 using Tcp = boost::asio::ip::tcp;
 using Socket = boost::asio::basic_stream_socket<Tcp, Loop::executor_type>;
 using Acceptor = boost::asio::basic_socket_acceptor<Tcp, Loop::executor_type>;
-
-void Require(bool holds, int line = __builtin_LINE()) {
-  if (holds) return;
-  std::fprintf(stderr, "the check in line %d\n", line);
-  std::abort();
-}
 
 // Gives each connection the bytes of `answer`, and closes it once the client has sent something.
 class Server {
@@ -92,18 +85,18 @@ HttpResult ResultOf(const std::string& answer) {
   PushRequest request;
   request.body = {std::make_shared<const std::string>("a 1\n")};
   client.Send(std::move(request), [&](HttpResult ended) {
-    Require(!result.has_value());
+    Check(!result.has_value());
     result = std::move(ended);
     server.Stop();
   });
   loop.run_for(std::chrono::seconds(4));
-  Require(result.has_value() && !client.under_way());
-  Require(result->body.size() <= options.kept_answer_bytes);
-  Require(result->headers.size() <= 64 && result->error.size() <= 1024);
-  Require(result->ok() == (result->cause == PushCause::kOk));
-  if (result->ok()) Require(result->status >= 200 && result->status < 300);
-  for (const char c : result->error) Require(static_cast<unsigned char>(c) >= 0x20);
-  for (const auto& families : InconsistentFamilies(result->body)) Require(!families.empty());
+  Check(result.has_value() && !client.under_way());
+  Check(result->body.size() <= options.kept_answer_bytes);
+  Check(result->headers.size() <= 64 && result->error.size() <= 1024);
+  Check(result->ok() == (result->cause == PushCause::kOk));
+  if (result->ok()) Check(result->status >= 200 && result->status < 300);
+  for (const char c : result->error) Check(static_cast<unsigned char>(c) >= 0x20);
+  for (const auto& families : InconsistentFamilies(result->body)) Check(!families.empty());
   return *std::move(result);
 }
 
@@ -120,11 +113,11 @@ class World final : public RemoteWriteHost {
   int64_t WallMs() override { return kStartMs + now_ns_ / 1'000'000; }
   double Random() override { return 0.5; }
   void Render(RemoteWriteEncoder::Options options) override {
-    Require(!rendering_.has_value());
+    Check(!rendering_.has_value());
     rendering_ = std::move(options);
   }
   void Send(int connection, WriteMessage message) override {
-    Require(message.body != nullptr && under_way_.emplace(connection, message.protocol).second);
+    Check(message.body != nullptr && under_way_.emplace(connection, message.protocol).second);
   }
   void CountStored(uint64_t series) override { stored_ += series; }
   void CountDropped(WriteDrop, uint64_t) override {}
@@ -136,7 +129,7 @@ class World final : public RemoteWriteHost {
     const int64_t end = now_ns_ + absl::ToInt64Nanoseconds(duration);
     sender->Advance();
     for (int steps = 0; now_ns_ < end && !sender->finished(); ++steps) {
-      Require(steps < 100'000);  // else it spins
+      Check(steps < 100'000);  // else it spins
       if (rendering_.has_value()) {
         Rendered(sender);
       } else if (!under_way_.empty()) {
@@ -198,17 +191,17 @@ void CheckSender(std::vector<WriteAnswer> answers, unsigned kind) {
   // Whatever it is told, it comes again, a tenth later than it was asked to at most.
   while (const size_t left = world.answers_left()) {
     world.Run(&sender, RemoteWriteSender::kMaxRetryAfter * 1.2);
-    Require(world.answers_left() < left);
+    Check(world.answers_left() < left);
   }
   // Past what it was asked last, and what it leaves out for a while.
   world.Run(&sender, RemoteWriteSender::kMaxRetryAfter * 3 + RemoteWriteSender::kQuarantine);
-  Require(sender.Trouble().empty() && sender.pending() == 0);
+  Check(sender.Trouble().empty() && sender.pending() == 0);
   const uint64_t stored = world.stored();
   world.Run(&sender, options.interval * 2);
-  Require(world.stored() >= stored + World::kSeries + 3);
+  Check(world.stored() >= stored + World::kSeries + 3);
   sender.Finish();
   world.Run(&sender, absl::Seconds(5));
-  Require(sender.finished());
+  Check(sender.finished());
 }
 
 }  // namespace

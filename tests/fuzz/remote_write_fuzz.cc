@@ -7,8 +7,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <map>
 #include <string>
 #include <string_view>
@@ -20,18 +18,13 @@
 #include "core/expose/write_request.h"
 #include "core/rules/sanitize.h"
 #include "tests/core/expose/write1.pb.h"
+#include "tests/fuzz/check.h"
 #include "tests/fuzz/input.h"
 
 namespace tallyd {
 namespace {
 
 using Labels = std::map<std::string, std::string>;
-
-void Check(bool holds, int line = __builtin_LINE()) {
-  if (holds) return;
-  std::fprintf(stderr, "the check in line %d\n", line);
-  std::abort();
-}
 
 // Of few, so that some come twice; those that the encoder puts in by itself among them.
 std::string TakeName(Input* input) {

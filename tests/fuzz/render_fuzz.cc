@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <map>
 #include <string>
 #include <string_view>
@@ -19,6 +18,7 @@
 #include "core/rules/sanitize.h"
 #include "core/wire/utf8.h"
 #include "tests/core/expose/family_reader.h"
+#include "tests/fuzz/check.h"
 #include "tests/fuzz/input.h"
 
 namespace tallyd {
@@ -26,10 +26,6 @@ namespace {
 
 constexpr size_t kMaxFamilies = 8;
 constexpr size_t kMaxSeries = 8;
-
-void Check(bool holds) {
-  if (!holds) std::abort();
-}
 
 // Sums of counts that no double, and no cumulative count, would round.
 constexpr uint64_t kMostCounts = uint64_t{1} << 48;
