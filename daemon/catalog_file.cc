@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/rules/abseil_view.h"
 #include "core/rules/catalog_check.h"
 #include "core/rules/catalog_claims.h"
 #include "core/rules/complaints.h"

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/rules/complaints.h"
 #include "daemon/log.h"
 
 namespace tallyd {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/rules/complaints.h"
+#include "core/rules/abseil_view.h"
 #include "core/wire/line.h"
 
 namespace tallyd {

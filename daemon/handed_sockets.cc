@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "core/rules/abseil_view.h"
 #include "daemon/address.h"
 #include "daemon/exit_code.h"
 #include "daemon/log.h"
@@ -26,8 +27,6 @@ constexpr std::string_view kStoredPrefix = "tallyd.listener.";
 constexpr std::array<std::string_view, 7> kKinds = {
     "udp", "tcp", "unixgram", "unixstream", "unixseqpacket", "http", "push"};
 constexpr size_t kMaxNameBytes = 255;
-
-absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 bool IsStored(const HandedFd& handed) { return absl::StartsWith(handed.name, View(kStoredPrefix)); }
 

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "core/rules/abseil_view.h"
 #include "core/rules/complaints.h"
 #include "daemon/exit_code.h"
 #include "daemon/file_text.h"

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
+#include "core/rules/abseil_view.h"
 
 namespace tallyd {
 namespace {
@@ -139,8 +140,6 @@ class GoFormatter {
   }
 
  private:
-  static absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
-
   void Directive() {
     format_.remove_prefix(std::min(format_.size(), format_.find_first_not_of("+-# 0")));
     format_.remove_prefix(std::min(format_.size(), format_.find_first_not_of("0123456789.")));

@@ -46,6 +46,9 @@ class ReceiveRing {
   Credentials sender(int i) const;
   int capacity() const { return static_cast<int>(headers_.size()); }
 
+  // After so many a listener gives the loop's timers and other descriptors their chance.
+  static constexpr int kMaxBatchesPerTurn = 16;
+
   // Bytes from one buffer to the next.
   static constexpr size_t Stride(size_t buffer_bytes) { return buffer_bytes + kStrideSkew; }
 

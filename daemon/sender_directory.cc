@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "core/rules/abseil_view.h"
 #include "daemon/unique_fd.h"
 
 namespace tallyd {
@@ -70,8 +71,7 @@ std::optional<uint64_t> StartTicksOf(std::string_view stat) {
 // The line of cgroup v2 is "0::PATH"; of v1 systemd has "N:name=systemd:PATH".
 std::string UnitOf(std::string_view cgroup) {
   std::string path;
-  for (const absl::string_view line :
-       absl::StrSplit(absl::string_view(cgroup.data(), cgroup.size()), '\n')) {
+  for (const absl::string_view line : absl::StrSplit(View(cgroup), '\n')) {
     const std::vector<absl::string_view> parts = absl::StrSplit(line, absl::MaxSplits(':', 2));
     if (parts.size() != 3) continue;
     const bool unified = parts[0] == "0" && parts[1].empty() && path.empty();

@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
+#include "core/rules/abseil_view.h"
 
 namespace tallyd {
 namespace {
@@ -228,8 +229,7 @@ void AppendReasons(std::string_view title, std::string_view none,
   const absl::string_view heading(title.data(), title.size());
   absl::StrAppend(html, "<section>\n<h2>", heading, "</h2>\n");
   if (std::all_of(counts.begin(), counts.end(), [](uint64_t count) { return count == 0; })) {
-    absl::StrAppend(html, "<p class=\"quiet\">", absl::string_view(none.data(), none.size()),
-                    "</p>\n</section>\n");
+    absl::StrAppend(html, "<p class=\"quiet\">", View(none), "</p>\n</section>\n");
     return;
   }
   html->append("<table>\n");

@@ -17,9 +17,6 @@
 namespace tallyd {
 namespace {
 
-// Between turns the loop's timers and other descriptors get their chance.
-constexpr int kMaxBatchesPerTurn = 16;
-
 int EffectiveReceiveBuffer(int fd) {
   int bytes = 0;
   socklen_t size = sizeof(bytes);
@@ -176,7 +173,7 @@ void UdpListener::Turn() {
 }
 
 bool UdpListener::DrainSocket(Socket* socket, NapPolicy::Drain* drain) {
-  for (int batch = 0; batch < kMaxBatchesPerTurn; ++batch) {
+  for (int batch = 0; batch < ReceiveRing::kMaxBatchesPerTurn; ++batch) {
     const int count = ring_->Receive(socket->fd.get());
     if (count <= 0) return batch > 0;
     ApplyBatch(*ring_, count, socket->source, shard_, taps_);

@@ -5,12 +5,6 @@
 #include "daemon/clock.h"
 
 namespace tallyd {
-namespace {
-
-constexpr int kMaxBatchesPerTurn = 16;
-
-}  // namespace
-
 bool TellSenders(int fd) {
   const int on = 1;
   return ::setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0;
@@ -38,7 +32,7 @@ void UnixgramListener::Wait() {
 void UnixgramListener::Turn() {
   // Read until nothing is left: a sender that waited for room has been let go by the last read, and
   // asking once more costs less than being woken again.
-  for (int batch = 0; batch < kMaxBatchesPerTurn; ++batch) {
+  for (int batch = 0; batch < ReceiveRing::kMaxBatchesPerTurn; ++batch) {
     if (TakeBatch() <= 0) return Wait();
   }
   Wait();  // is over at once, after everybody else had a turn

@@ -16,10 +16,6 @@ namespace {
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
-bool StartsWith(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
-
 bool IsPlainScalar(const YamlNode& node) {
   return node.kind == YamlNode::Kind::kScalar && node.is_plain;
 }
@@ -53,8 +49,8 @@ int TakeBase(std::string_view* digits) {
 
 // Integers of 64 bits, signed or not. Larger ones may still be fractions.
 std::optional<double> ReadInteger(std::string_view text) {
-  const bool negative = StartsWith(text, "-");
-  if (negative || StartsWith(text, "+")) text.remove_prefix(1);
+  const bool negative = text.starts_with("-");
+  if (negative || text.starts_with("+")) text.remove_prefix(1);
   const int base = TakeBase(&text);
   uint64_t magnitude = 0;
   const auto [end, error] =
@@ -67,7 +63,7 @@ std::optional<double> ReadInteger(std::string_view text) {
 
 // Whether it is a sign, decimal digits with a point in or before them or not, and an exponent.
 bool IsDecimal(std::string_view text) {
-  if (StartsWith(text, "-") || StartsWith(text, "+")) text.remove_prefix(1);
+  if (text.starts_with("-") || text.starts_with("+")) text.remove_prefix(1);
   return !text.empty() && (IsDigit(text[0]) || (text.size() > 1 && text[0] == '.')) &&
          text.find_first_not_of("0123456789.eE+-") == std::string_view::npos;
 }

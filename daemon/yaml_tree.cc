@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/rules/abseil_view.h"
 #include "core/wire/utf8.h"
 
 namespace tallyd {

@@ -7,9 +7,16 @@
 #include <cstring>
 
 #include "core/expose/page_room.h"
+#include "core/expose/protobuf_wire.h"
 
 namespace tallyd {
 namespace {
+
+using protobuf_wire::Tag;
+using protobuf_wire::VarintBytes;
+using protobuf_wire::WireType;
+using protobuf_wire::WriteVarint;
+using protobuf_wire::ZigZag;
 
 // Field numbers of io.prometheus.client, and what they are called there.
 namespace family_field {
@@ -72,8 +79,6 @@ constexpr uint64_t kTypeSummary = 2;
 constexpr uint64_t kTypeUntyped = 3;
 constexpr uint64_t kTypeHistogram = 4;
 
-enum WireType { kVarint = 0, kFixed64 = 1, kBytes = 2 };
-
 constexpr size_t kMaxVarint = 10;
 // A family's length is known when its last series is. Its room is filled up with bytes that say
 // nothing: five are what readers of delimited messages take.
@@ -83,35 +88,22 @@ constexpr size_t kMaxField = 1 + kMaxVarint;
 // What the copies of short texts may write beyond their end.
 constexpr size_t kBlock = 16;
 
-char* PutVarint(char* out, uint64_t value) {
-  while (value >= 0x80) {
-    *out++ = static_cast<char>(value | 0x80);
-    value >>= 7;
-  }
-  *out++ = static_cast<char>(value);
-  return out;
-}
-
 // All our field numbers fit a tag of one byte.
 char* PutTag(char* out, int field, WireType type) {
-  *out = static_cast<char>(field << 3 | type);
+  *out = static_cast<char>(Tag(field, type));
   return out + 1;
 }
 
 char* PutUint(char* out, int field, uint64_t value) {
-  return PutVarint(PutTag(out, field, kVarint), value);
+  return WriteVarint(value, PutTag(out, field, WireType::kVarint));
 }
 
 // Small numbers of either sign are short this way; protobuf calls it sint.
-uint64_t ZigZag(int64_t value) {
-  return static_cast<uint64_t>(value) << 1 ^ static_cast<uint64_t>(value >> 63);
-}
-
 char* PutSint(char* out, int field, int64_t value) { return PutUint(out, field, ZigZag(value)); }
 
 char* PutDouble(char* out, int field, double value) {
   static_assert(std::endian::native == std::endian::little);
-  out = PutTag(out, field, kFixed64);
+  out = PutTag(out, field, WireType::kFixed64);
   std::memcpy(out, &value, sizeof(value));
   return out + sizeof(value);
 }
@@ -122,25 +114,22 @@ char* PutText(char* out, std::string_view text) {
 }
 
 char* PutString(char* out, int field, std::string_view text) {
-  return PutText(PutVarint(PutTag(out, field, kBytes), text.size()), text);
-}
-
-size_t VarintSize(uint64_t value) {
-  return (static_cast<size_t>(std::bit_width(value | 1)) + 6) / 7;
+  return PutText(WriteVarint(text.size(), PutTag(out, field, WireType::kBytes)), text);
 }
 
 // A message within a message. Its length stands before it and is known after it: the content is
 // written where it belongs if the length takes `guess` bytes, and moved if not.
 class Nested {
  public:
-  Nested(char* out, int field, size_t guess) : length_(PutTag(out, field, kBytes)), guess_(guess) {}
+  Nested(char* out, int field, size_t guess)
+      : length_(PutTag(out, field, WireType::kBytes)), guess_(guess) {}
   char* content() const { return length_ + guess_; }
   // Returns the end of the whole.
   char* End(char* end) const {
     const auto size = static_cast<size_t>(end - content());
-    const size_t needed = VarintSize(size);
+    const size_t needed = VarintBytes(size);
     if (needed != guess_) std::memmove(length_ + needed, content(), size);
-    PutVarint(length_, size);
+    WriteVarint(size, length_);
     return length_ + needed + size;
   }
 
@@ -203,11 +192,11 @@ char* PutShort(char* out, std::string_view text, const char* end) {
 char* PutLabel(char* out, std::string_view name, const char* name_end, std::string_view value,
                const char* value_end) {
   const size_t size =
-      2 + VarintSize(name.size()) + name.size() + VarintSize(value.size()) + value.size();
-  out = PutVarint(PutTag(out, metric_field::kLabel, kBytes), size);
-  out = PutVarint(PutTag(out, label_field::kName, kBytes), name.size());
+      2 + VarintBytes(name.size()) + name.size() + VarintBytes(value.size()) + value.size();
+  out = WriteVarint(size, PutTag(out, metric_field::kLabel, WireType::kBytes));
+  out = WriteVarint(name.size(), PutTag(out, label_field::kName, WireType::kBytes));
   out = PutShort(out, name, name_end);
-  out = PutVarint(PutTag(out, label_field::kValue, kBytes), value.size());
+  out = WriteVarint(value.size(), PutTag(out, label_field::kValue, WireType::kBytes));
   return PutShort(out, value, value_end);
 }
 
@@ -258,7 +247,7 @@ template <typename PutValue>
 void AppendMetric(std::string_view labels, size_t value_guess, size_t value_bound,
                   std::string* page, PutValue put_value) {
   char* const out = Extend(page, kMaxNested + LabelsBound(labels) + value_bound + kBlock);
-  const Nested metric(out, family_field::kMetric, VarintSize(LabelsGuess(labels) + value_guess));
+  const Nested metric(out, family_field::kMetric, VarintBytes(LabelsGuess(labels) + value_guess));
   char* end = PutLabels(metric.content(), labels);
   end = put_value(end);
   EndAt(metric.End(end), page);
@@ -319,7 +308,7 @@ char* PutNativeBuckets(char* out, int span_field_number, int delta_field,
   constexpr size_t kOneByteEach = 127;
   const Nested packed(out, delta_field, buckets.deltas.size() > kOneByteEach ? 2 : 1);
   char* end = packed.content();
-  for (const int64_t delta : buckets.deltas) end = PutVarint(end, ZigZag(delta));
+  for (const int64_t delta : buckets.deltas) end = WriteVarint(ZigZag(delta), end);
   return packed.End(end);
 }
 
@@ -410,7 +399,7 @@ void ProtobufEncoder::Histogram(const FamilyView&, std::string_view labels,
                        (native != nullptr ? NativeGuess(*native) : 0);
   AppendMetric(labels, guess, bound, page, [&](char* out) {
     const uint64_t count = native != nullptr ? native->count : CountOf(value);
-    const Nested histogram(out, metric_field::kHistogram, VarintSize(guess));
+    const Nested histogram(out, metric_field::kHistogram, VarintBytes(guess));
     char* end = PutUint(histogram.content(), histogram_field::kCount, count);
     end = PutDouble(end, histogram_field::kSum, value.sum);
     if (classic) end = PutClassic(end, value, count);
@@ -426,7 +415,7 @@ void ProtobufEncoder::Summary(const FamilyView&, std::string_view labels, const 
   constexpr size_t kUsualQuantile = 20;
   const size_t guess = kUsualCountAndSum + value.ranks.size() * kUsualQuantile;
   AppendMetric(labels, guess, bound, page, [&](char* out) {
-    const Nested summary(out, metric_field::kSummary, VarintSize(guess));
+    const Nested summary(out, metric_field::kSummary, VarintBytes(guess));
     char* end = PutUint(summary.content(), summary_field::kCount, value.count);
     end = PutDouble(end, summary_field::kSum, value.sum);
     for (size_t i = 0; i < value.ranks.size(); ++i) {

@@ -7,30 +7,30 @@
 #include <cstddef>
 #include <cstring>
 
+#include "core/expose/protobuf_wire.h"
 #include "core/expose/text.h"
-#include "core/expose/write_wire.h"
 #include "core/rules/sanitize.h"
 
 namespace tallyd {
 namespace {
 
-using write_wire::BytesFieldBytes;
-using write_wire::Grow;
-using write_wire::PutBytesField;
-using write_wire::PutDoubleField;
-using write_wire::PutFixed64Field;
-using write_wire::PutVarint;
-using write_wire::PutVarintField;
-using write_wire::Tag;
-using write_wire::TakeBytes;
-using write_wire::TakeBytesField;
-using write_wire::TakeVarint;
-using write_wire::VarintBytes;
-using write_wire::WireType;
-using write_wire::WriteBytes;
-using write_wire::WriteBytesField;
-using write_wire::WriteBytesHead;
-using write_wire::ZigZag;
+using protobuf_wire::BytesFieldBytes;
+using protobuf_wire::Grow;
+using protobuf_wire::PutBytesField;
+using protobuf_wire::PutDoubleField;
+using protobuf_wire::PutFixed64Field;
+using protobuf_wire::PutVarint;
+using protobuf_wire::PutVarintField;
+using protobuf_wire::Tag;
+using protobuf_wire::TakeBytes;
+using protobuf_wire::TakeBytesField;
+using protobuf_wire::TakeVarint;
+using protobuf_wire::VarintBytes;
+using protobuf_wire::WireType;
+using protobuf_wire::WriteBytes;
+using protobuf_wire::WriteBytesField;
+using protobuf_wire::WriteBytesHead;
+using protobuf_wire::ZigZag;
 
 constexpr std::string_view kNameLabel = "__name__";
 constexpr std::string_view kNoMark;  // the series stands alone

@@ -7,15 +7,16 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
-#include "core/expose/write_wire.h"
+#include "core/expose/protobuf_wire.h"
+#include "core/rules/abseil_view.h"
 
 namespace tallyd {
 namespace {
 
-using write_wire::PutBytesField;
-using write_wire::PutVarint;
-using write_wire::PutVarintField;
-using write_wire::TakeBytesField;
+using protobuf_wire::PutBytesField;
+using protobuf_wire::PutVarint;
+using protobuf_wire::PutVarintField;
+using protobuf_wire::TakeBytesField;
 
 // The texts of a request of 2.0, each once. The first is empty, as the format wants it.
 class Symbols {
@@ -23,8 +24,8 @@ class Symbols {
   Symbols() { NumberOf(""); }
 
   uint32_t NumberOf(std::string_view text) {
-    const auto [found, is_new] = numbers_.try_emplace(absl::string_view(text.data(), text.size()),
-                                                      static_cast<uint32_t>(texts_.size()));
+    const auto [found, is_new] =
+        numbers_.try_emplace(View(text), static_cast<uint32_t>(texts_.size()));
     if (is_new) texts_.push_back(text);
     return found->second;
   }

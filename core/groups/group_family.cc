@@ -10,6 +10,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "core/rules/abseil_view.h"
 #include "core/rules/sanitize.h"
 #include "core/wire/utf8.h"
 
@@ -17,12 +18,6 @@ namespace tallyd {
 namespace {
 
 constexpr size_t kHeapBlock = 32;
-
-absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
-
-bool IsDistribution(FamilyType type) {
-  return type == FamilyType::kHistogram || type == FamilyType::kSummary;
-}
 
 // A bound or a quantile as Go writes it, so that a histogram keeps its series when its pushes move
 // here from a Pushgateway: the shortest digits, with an exponent below 1e-4 and from 1e6 on.

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/expose/text.h"
 #include "core/merge/family_names.h"
+#include "core/rules/abseil_view.h"
 
 namespace tallyd {
 namespace {
@@ -17,12 +18,6 @@ constexpr char kFailureTime[] = "push_failure_time_seconds";
 constexpr std::array<std::string_view, 3> kSampleSuffixes = {"_count", "_sum", "_bucket"};
 // Pages smaller than this are compressed together.
 constexpr size_t kGzipUnit = size_t{64} << 10;
-
-absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
-
-bool IsDistribution(FamilyType type) {
-  return type == FamilyType::kHistogram || type == FamilyType::kSummary;
-}
 
 // Of "a_sum": "a"; empty if it ends otherwise.
 std::string_view StemOf(std::string_view name, std::string_view* suffix) {

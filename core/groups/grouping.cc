@@ -10,14 +10,13 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "core/groups/pushed_family.h"
+#include "core/rules/abseil_view.h"
 #include "core/wire/utf8.h"
 
 namespace tallyd {
 namespace {
 
 constexpr char kBase64Suffix[] = "@base64";
-
-absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 // Base64url, RFC 4648 section 5, whose padding may be there, in part or too long.
 std::optional<std::string> DecodeBase64(absl::string_view text) {

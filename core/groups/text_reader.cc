@@ -12,13 +12,12 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "core/rules/abseil_view.h"
 #include "core/wire/number.h"
 #include "core/wire/utf8.h"
 
 namespace tallyd {
 namespace {
-
-absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 bool IsBlank(char c) { return c == ' ' || c == '\t'; }
 

@@ -6,15 +6,10 @@
 #include <utility>
 
 namespace tallyd {
-namespace {
-
-int32_t Lowered(int32_t bucket, int halvings) {
+int32_t LoweredBucket(int32_t bucket, int halvings) {
   for (int i = 0; i < halvings; ++i) bucket = (bucket + 1) >> 1;
   return bucket;
 }
-
-}  // namespace
-
 ExponentialCounts ExponentialCounts::Of(int schema, int32_t lowest, uint64_t zero,
                                         uint64_t negative, uint64_t infinite,
                                         std::vector<uint64_t> buckets) {
@@ -35,10 +30,11 @@ void ExponentialCounts::Add(const HistogramCell::WindowCounts& window) {
   if (!window.header.used()) return;
   LowerTo(window.header.schema);
   int halvings = window.header.schema - schema_;
-  Reach(Lowered(window.header.lowest, halvings), Lowered(window.header.highest, halvings));
+  Reach(LoweredBucket(window.header.lowest, halvings),
+        LoweredBucket(window.header.highest, halvings));
   halvings = window.header.schema - schema_;  // reaching may have lowered it further
   for (int32_t bucket = window.header.lowest; bucket <= window.header.highest; ++bucket) {
-    uint64_t& count = At(Lowered(bucket, halvings));
+    uint64_t& count = At(LoweredBucket(bucket, halvings));
     count = HistogramCell::AddCounts(count, window.buckets[Window::PlaceOf(bucket)]);
   }
 }
@@ -51,10 +47,10 @@ void ExponentialCounts::Add(const ExponentialCounts& other) {
   LowerTo(other.schema_);
   const auto last = other.lowest_ + static_cast<int32_t>(other.buckets_.size()) - 1;
   int halvings = other.schema_ - schema_;
-  Reach(Lowered(other.lowest_, halvings), Lowered(last, halvings));
+  Reach(LoweredBucket(other.lowest_, halvings), LoweredBucket(last, halvings));
   halvings = other.schema_ - schema_;
   for (size_t i = 0; i < other.buckets_.size(); ++i) {
-    uint64_t& count = At(Lowered(other.lowest_ + static_cast<int32_t>(i), halvings));
+    uint64_t& count = At(LoweredBucket(other.lowest_ + static_cast<int32_t>(i), halvings));
     count = HistogramCell::AddCounts(count, other.buckets_[i]);
   }
 }
@@ -68,7 +64,7 @@ void ExponentialCounts::Subtract(const ExponentialCounts& earlier) {
   const int halvings = earlier.schema_ - schema_;
   const auto end = lowest_ + static_cast<int32_t>(buckets_.size());
   for (size_t i = 0; i < earlier.buckets_.size(); ++i) {
-    const int32_t bucket = Lowered(earlier.lowest_ + static_cast<int32_t>(i), halvings);
+    const int32_t bucket = LoweredBucket(earlier.lowest_ + static_cast<int32_t>(i), halvings);
     if (bucket < lowest_ || bucket >= end) continue;
     uint64_t& count = At(bucket);
     count -= std::min(count, earlier.buckets_[i]);
@@ -110,10 +106,11 @@ void ExponentialCounts::Reach(int32_t lowest, int32_t highest) {
     highest = std::max(highest, lowest_ + static_cast<int32_t>(buckets_.size()) - 1);
   }
   int halvings = 0;
-  while (Lowered(highest, halvings) - Lowered(lowest, halvings) >= kMaxBuckets) ++halvings;
+  while (LoweredBucket(highest, halvings) - LoweredBucket(lowest, halvings) >= kMaxBuckets)
+    ++halvings;
   LowerTo(schema_ - halvings);
-  lowest = Lowered(lowest, halvings);
-  highest = Lowered(highest, halvings);
+  lowest = LoweredBucket(lowest, halvings);
+  highest = LoweredBucket(highest, halvings);
   if (buckets_.empty()) lowest_ = lowest;
   if (lowest < lowest_) {
     buckets_.insert(buckets_.begin(), static_cast<size_t>(lowest_ - lowest), 0);
@@ -128,10 +125,10 @@ void ExponentialCounts::LowerTo(int schema) {
   const int halvings = schema_ - schema;
   schema_ = schema;
   if (buckets_.empty()) return;
-  const int32_t lowest = Lowered(lowest_, halvings);
+  const int32_t lowest = LoweredBucket(lowest_, halvings);
   std::vector<uint64_t> lowered;
   for (size_t i = 0; i < buckets_.size(); ++i) {
-    const int32_t bucket = Lowered(lowest_ + static_cast<int32_t>(i), halvings);
+    const int32_t bucket = LoweredBucket(lowest_ + static_cast<int32_t>(i), halvings);
     lowered.resize(static_cast<size_t>(bucket - lowest) + 1);
     lowered.back() = HistogramCell::AddCounts(lowered.back(), buckets_[i]);
   }

@@ -11,6 +11,9 @@
 
 namespace tallyd {
 
+// The bucket that holds bucket `bucket` once the resolution has halved so often.
+int32_t LoweredBucket(int32_t bucket, int halvings);
+
 // Bucket i of schema s holds values in (2^((i-1) * 2^-s), 2^(i * 2^-s)], as the cells' windows
 // (core/shard/cells.h) and Prometheus' native histograms have it. Cells of one series may have
 // halved their resolution at different times; what is added up has the lowest of them.

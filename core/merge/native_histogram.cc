@@ -52,11 +52,6 @@ class BucketWriter {
   int64_t last_ = 0;
 };
 
-int32_t Lowered(int32_t bucket, int halvings) {
-  for (int i = 0; i < halvings; ++i) bucket = (bucket + 1) >> 1;
-  return bucket;
-}
-
 // How many buckets BucketWriter makes of the positive ones at a resolution `halvings` times lower.
 int CountBuckets(const ExponentialCounts& counts, int halvings) {
   int written = 0;
@@ -64,7 +59,7 @@ int CountBuckets(const ExponentialCounts& counts, int halvings) {
   int32_t last = 0;
   for (size_t i = 0; i < counts.buckets().size(); ++i) {
     if (counts.buckets()[i] == 0) continue;
-    const int32_t bucket = Lowered(counts.lowest() + static_cast<int32_t>(i), halvings);
+    const int32_t bucket = LoweredBucket(counts.lowest() + static_cast<int32_t>(i), halvings);
     if (any && bucket == last) continue;
     const int32_t gap = any ? bucket - last - 1 : 0;
     written += 1 + (gap <= kMaxFilledGap ? gap : 0);
@@ -91,9 +86,9 @@ void WritePositive(const ExponentialCounts& counts, int halvings, Room* room,
   BucketWriter writer(buckets);
   const size_t size = counts.buckets().size();
   for (size_t i = 0; i < size;) {
-    const int32_t bucket = Lowered(counts.lowest() + static_cast<int32_t>(i), halvings);
+    const int32_t bucket = LoweredBucket(counts.lowest() + static_cast<int32_t>(i), halvings);
     uint64_t sum = 0;
-    for (; i < size && Lowered(counts.lowest() + static_cast<int32_t>(i), halvings) == bucket;
+    for (; i < size && LoweredBucket(counts.lowest() + static_cast<int32_t>(i), halvings) == bucket;
          ++i) {
       sum = HistogramCell::AddCounts(sum, counts.buckets()[i]);
     }

@@ -23,6 +23,11 @@ enum class FamilyType : uint8_t {
   kUntyped = 5
 };
 
+// Whether a series of it has a sum and a count.
+constexpr bool IsDistribution(FamilyType type) {
+  return type == FamilyType::kHistogram || type == FamilyType::kSummary;
+}
+
 // One family as the formats see it. The views live as long as the call they are passed to.
 struct FamilyView {
   std::string_view name;  // sanitised: [a-zA-Z_][a-zA-Z0-9_]*

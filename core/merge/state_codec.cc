@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/merge/byte_codec.h"
+#include "core/rules/abseil_view.h"
 #include "core/shard/cells.h"
 #include "core/shard/set_cell.h"
 
@@ -324,8 +325,7 @@ uint16_t ReadLayoutNumber(SeriesKind kind, size_t layouts, ByteReader* in) {
 }
 
 absl::Status Broken(std::string_view what) {
-  return absl::DataLossError(absl::StrCat("the saved state does not verify: ",
-                                          absl::string_view(what.data(), what.size())));
+  return absl::DataLossError(absl::StrCat("the saved state does not verify: ", View(what)));
 }
 
 // One pass over all blocks. `visitor` may be null.

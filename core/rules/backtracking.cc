@@ -11,10 +11,6 @@
 namespace tallyd {
 namespace {
 
-bool StartsWith(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
-
 // The globs of one length.
 class Peers {
  public:
@@ -74,7 +70,7 @@ class Peers {
     if (star == std::string_view::npos) return false;
     const std::string_view beginning = glob.substr(0, star);
     const auto first = std::lower_bound(globs_.begin(), globs_.end(), beginning);
-    return globs_.end() - first >= 2 && StartsWith(first[1], beginning);
+    return globs_.end() - first >= 2 && first[1].starts_with(beginning);
   }
 
   std::vector<std::string_view> globs_;  // sorted

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/rules/abseil_view.h"
 #include "core/rules/glob_tree.h"
 #include "core/rules/histogram_layout.h"
 #include "core/rules/mapping_check.h"
@@ -26,10 +27,6 @@ bool IsLower(char c) { return c >= 'a' && c <= 'z'; }
 bool IsLetter(char c) { return IsLower(c) || (c >= 'A' && c <= 'Z') || c == '_'; }
 
 bool IsWord(char c) { return IsLetter(c) || IsDigit(c); }
-
-bool StartsWith(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
 
 bool EndsWith(std::string_view text, std::string_view suffix) {
   return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
@@ -56,7 +53,7 @@ bool IsCamelCase(std::string_view name) {
 }
 
 bool IsLink(std::string_view text) {
-  return (StartsWith(text, "https://") || StartsWith(text, "http://")) &&
+  return (text.starts_with("https://") || text.starts_with("http://")) &&
          text.find_first_of(" \t\r\n\"<>") == std::string_view::npos;
 }
 
@@ -248,7 +245,7 @@ class Checker {
                                     "begin with no digit"));
       return;
     }
-    if (StartsWith(name, "tallyd_") || StartsWith(name, "process_")) {
+    if (name.starts_with("tallyd_") || name.starts_with("process_")) {
       Complain("name", "begins as our own metrics do; choose another prefix, such as the service");
     }
     const bool is_counter = metric_->type == DeclaredType::kCounter;
@@ -319,7 +316,7 @@ class Checker {
     const auto complain = [&](std::string_view text) { ComplainAt(label.line, key, text); };
     if (!IsName(label.name)) {
       complain("is no name of a label; use letters, digits and _, and begin with no digit");
-    } else if (StartsWith(label.name, "__")) {
+    } else if (label.name.starts_with("__")) {
       complain("is reserved, and no scrape with it would be taken; begin with one _ or none");
     } else if (metric_->type == DeclaredType::kHistogram && label.name == "le") {
       complain("is a label that every histogram has itself; name it otherwise");

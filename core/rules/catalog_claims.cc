@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/rules/abseil_view.h"
 #include "core/rules/glob_tree.h"
 #include "core/rules/mapping_check.h"
 

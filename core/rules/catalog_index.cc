@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/rules/complaints.h"
+#include "core/rules/abseil_view.h"
 
 namespace tallyd {
 namespace {

@@ -4,6 +4,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "core/rules/abseil_view.h"
 #include "core/wire/utf8.h"
 
 namespace tallyd {

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/string_view.h"
 
 namespace tallyd {
 
@@ -35,9 +34,6 @@ class Complaints {
   };
   std::vector<Complaint> complaints_;
 };
-
-// Debian's abseil has a string_view of its own.
-inline absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 // Text of the file for a message: in quotes, escaped, and not longer than a line bears.
 std::string Quoted(std::string_view text);

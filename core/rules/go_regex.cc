@@ -7,13 +7,9 @@ namespace {
 
 constexpr auto kNone = std::string_view::npos;
 
-bool StartsWith(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
-
 // Bytes of an escape, "\Q...\E" as a whole.
 size_t EscapeSize(std::string_view text) {
-  if (StartsWith(text, "\\Q")) {
+  if (text.starts_with("\\Q")) {
     const size_t end = text.find("\\E", 2);
     return end == kNone ? text.size() : end + 2;
   }
@@ -22,10 +18,10 @@ size_t EscapeSize(std::string_view text) {
 
 // Bytes of a class in brackets; all that is left if it is not closed.
 size_t ClassSize(std::string_view text) {
-  size_t at = StartsWith(text, "[^") ? 2 : 1;
+  size_t at = text.starts_with("[^") ? 2 : 1;
   for (bool first = true; at < text.size(); first = false) {
     if (text[at] == ']' && !first) return at + 1;
-    const size_t named_end = StartsWith(text.substr(at), "[:") ? text.find(":]", at + 2) : kNone;
+    const size_t named_end = text.substr(at).starts_with("[:") ? text.find(":]", at + 2) : kNone;
     if (text[at] == '\\') {
       at += 2;
     } else if (named_end != kNone) {
@@ -39,8 +35,8 @@ size_t ClassSize(std::string_view text) {
 
 // The opening of a named group, "(?P<" or "(?<"; 0 if the text is none.
 size_t NamedGroupSize(std::string_view text) {
-  if (StartsWith(text, "(?P<")) return 4;
-  return StartsWith(text, "(?<") ? 3 : 0;
+  if (text.starts_with("(?P<")) return 4;
+  return text.starts_with("(?<") ? 3 : 0;
 }
 
 // RE2 takes letters of any script in the names of groups, Go ASCII alone.
@@ -56,7 +52,7 @@ absl::StatusOr<std::string> Re2Pattern(std::string_view pattern) {
   while (!pattern.empty()) {
     size_t size = 1;
     if (pattern[0] == '\\') {
-      if (StartsWith(pattern, "\\C")) {
+      if (pattern.starts_with("\\C")) {
         return absl::InvalidArgumentError("invalid escape sequence: \\C");
       }
       size = EscapeSize(pattern);

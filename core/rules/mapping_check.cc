@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/rules/abseil_view.h"
 #include "core/rules/histogram_layout.h"
 #include "core/rules/segment_tree.h"
 
@@ -19,10 +20,6 @@ bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 
 bool IsWord(char c) { return IsLetter(c) || IsDigit(c); }
-
-bool StartsWith(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
 
 // "*", or letters, digits, "_" and "-", the first of which may not be "-".
 bool IsGlobSegment(std::string_view segment) {
@@ -123,7 +120,7 @@ class Checker {
         complaints_->Add(LineOf(*rule_, key), where,
                          "is no name of a label; use two or more letters, digits and _, and begin "
                          "with no digit");
-      } else if (StartsWith(name, "__")) {
+      } else if (name.starts_with("__")) {
         Complain(key,
                  "is reserved, and no scrape with it would be taken; begin with one _ or none");
       } else if (!seen.insert(name).second) {

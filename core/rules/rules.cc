@@ -20,16 +20,12 @@ HistogramLayout LayoutOf(const MappingRule& rule) {
              : HistogramLayout::FromOptions(rule.histogram);
 }
 
-bool StartsWith(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
-
 bool IsOurOwn(std::string_view name) {
-  return StartsWith(name, "tallyd_") || StartsWith(name, "process_");
+  return name.starts_with("tallyd_") || name.starts_with("process_");
 }
 
 bool IsReserved(std::string_view label, SeriesKind kind) {
-  return StartsWith(label, "__") || (kind == SeriesKind::kHistogram && label == "le") ||
+  return label.starts_with("__") || (kind == SeriesKind::kHistogram && label == "le") ||
          (kind == SeriesKind::kSummary && label == "quantile");
 }
 

@@ -1,6 +1,7 @@
 #include "core/rules/segment_tree.h"
 
 #include "absl/strings/string_view.h"
+#include "core/rules/abseil_view.h"
 
 namespace tallyd {
 namespace {
@@ -29,7 +30,7 @@ uint32_t SegmentTree::AddChild(uint32_t node, std::string_view segment) {
 }
 
 uint32_t SegmentTree::Word(std::string_view segment) const {
-  const auto found = words_.find(absl::string_view(segment.data(), segment.size()));
+  const auto found = words_.find(View(segment));
   return found == words_.end() ? kUnknownWord : found->second;
 }
 

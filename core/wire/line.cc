@@ -50,10 +50,6 @@ bool ReadValue(std::string_view value, std::optional<SampleType> type, Sample* s
   return true;
 }
 
-bool StartsWith(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
-
 // Whether a sample stands at the start of `text`: value, bar, type.
 bool OpensSample(std::string_view text) {
   const std::string_view sample = text.substr(0, text.find(':'));
@@ -71,7 +67,7 @@ bool KeepsColon(std::string_view opening, std::string_view after) {
   if (opening == "c" || opening == "e" || opening == "card") return true;
   if (opening.empty() || opening[0] == '@' || opening[0] == 'T') return false;
   for (const std::string_view known : {"c:", "e:", "card:"}) {
-    if (StartsWith(opening, known)) return false;
+    if (opening.starts_with(known)) return false;
   }
   return !OpensSample(after);
 }

@@ -9,6 +9,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "core/rules/abseil_view.h"
 #include "core/rules/complaints.h"
 #include "daemon/catalog/promql_scanner.h"
 

@@ -7,7 +7,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "core/rules/complaints.h"
+#include "core/rules/abseil_view.h"
 #include "daemon/catalog/promql.h"
 
 namespace tallyd {

@@ -24,6 +24,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "core/rules/abseil_view.h"
 #include "daemon/clock.h"
 #include "daemon/push/tls_context.h"
 
@@ -46,9 +47,6 @@ constexpr std::array<std::string_view, kPushCauses> kCauseNames = {
 constexpr int kMaxInterimAnswers = 8;
 constexpr size_t kMaxHeaders = 64;
 constexpr size_t kMaxErrorBytes = 256;
-
-absl::string_view Abseil(std::string_view text) { return {text.data(), text.size()}; }
-absl::string_view Abseil(boost::beast::string_view text) { return {text.data(), text.size()}; }
 
 std::chrono::nanoseconds Chrono(absl::Duration duration) {
   return absl::ToChronoNanoseconds(duration);
@@ -140,7 +138,7 @@ std::string_view PushCauseName(PushCause cause) { return kCauseNames[static_cast
 
 std::string_view HttpResult::Header(std::string_view name) const {
   for (const auto& [header, value] : headers) {
-    if (absl::EqualsIgnoreCase(header, Abseil(name))) return value;
+    if (absl::EqualsIgnoreCase(header, View(name))) return value;
   }
   return {};
 }
@@ -437,8 +435,7 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
     result.cause = CauseOf(result.status);
     for (const auto& field : answer) {
       if (result.headers.size() >= kMaxHeaders) break;
-      result.headers.emplace_back(std::string(Abseil(field.name_string())),
-                                  std::string(Abseil(field.value())));
+      result.headers.emplace_back(field.name_string().to_string(), field.value().to_string());
     }
     result.body = answer.body().substr(0, options_.kept_answer_bytes);
     if (result.cause != PushCause::kOk) {

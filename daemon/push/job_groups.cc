@@ -11,10 +11,6 @@ namespace {
 constexpr std::string_view kJob = "job=\"";
 constexpr std::string_view kInstance = "instance=\"";
 
-bool StartsWith(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
-
 // `a="b"`, one for each label, in the order in which they stand: by name.
 std::vector<std::string_view> Split(std::string_view rest) {
   std::vector<std::string_view> split;
@@ -35,10 +31,10 @@ template <typename Labels>
 std::string NameOf(const Labels& labels, bool with_instance) {
   std::string name;
   for (const std::string_view label : labels) {
-    if (StartsWith(label, kJob)) name.append(label);
+    if (label.starts_with(kJob)) name.append(label);
   }
   for (const std::string_view label : labels) {
-    if (with_instance && StartsWith(label, kInstance)) name.append(",").append(label);
+    if (with_instance && label.starts_with(kInstance)) name.append(",").append(label);
   }
   return name;
 }

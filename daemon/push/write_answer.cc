@@ -11,18 +11,17 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "core/rules/abseil_view.h"
 
 namespace tallyd {
 namespace {
-
-absl::string_view Abseil(std::string_view text) { return {text.data(), text.size()}; }
 
 // Abseil reads "infinite-past" too, and years that nobody can calculate with.
 std::optional<absl::Time> ReadHttpDate(std::string_view text) {
   constexpr absl::Duration kMostSinceEpoch = absl::Hours(24 * 365 * 10'000);
   absl::Time time;
   std::string error;
-  if (!absl::ParseTime("%a, %d %b %Y %H:%M:%S GMT", Abseil(text), &time, &error) ||
+  if (!absl::ParseTime("%a, %d %b %Y %H:%M:%S GMT", View(text), &time, &error) ||
       time < absl::UnixEpoch() || time > absl::UnixEpoch() + kMostSinceEpoch) {
     return std::nullopt;
   }
@@ -31,7 +30,7 @@ std::optional<absl::Time> ReadHttpDate(std::string_view text) {
 
 std::optional<uint64_t> ReadCount(const HttpResult& result, std::string_view header) {
   uint64_t count = 0;
-  if (!absl::SimpleAtoi(Abseil(result.Header(header)), &count)) return std::nullopt;
+  if (!absl::SimpleAtoi(View(result.Header(header)), &count)) return std::nullopt;
   return count;
 }
 
@@ -47,7 +46,7 @@ std::optional<WrittenCounts> ReadWritten(const HttpResult& result) {
 std::optional<absl::Duration> ReadRetryAfter(const HttpResult& result) {
   const std::string_view text = result.Header("Retry-After");
   int64_t seconds = 0;
-  if (absl::SimpleAtoi(Abseil(text), &seconds)) return absl::Seconds(std::max<int64_t>(0, seconds));
+  if (absl::SimpleAtoi(View(text), &seconds)) return absl::Seconds(std::max<int64_t>(0, seconds));
   const std::optional<absl::Time> until = ReadHttpDate(text);
   if (!until.has_value()) return std::nullopt;
   return std::max(absl::ZeroDuration(), *until - absl::Now());
@@ -59,7 +58,7 @@ WriteAnswer AnswerOf(const HttpResult& result) {
   WriteAnswer answer;
   answer.status = result.status;
   answer.detail = result.status == 0
-                      ? absl::StrCat(Abseil(PushCauseName(result.cause)), ": ", result.error)
+                      ? absl::StrCat(View(PushCauseName(result.cause)), ": ", result.error)
                       : absl::StrCat("status ", result.status, ": ", result.error);
   // What could not be read to its end says nothing for sure, except if it was stored or not wanted.
   if (result.cause == PushCause::kTimeout || result.cause == PushCause::kClosed ||

@@ -10,6 +10,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "core/rules/abseil_view.h"
 #include "core/rules/complaints.h"
 #include "daemon/push/credentials.h"
 #include "daemon/yaml_scalar.h"

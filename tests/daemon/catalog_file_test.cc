@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/rules/complaints.h"
+#include "core/rules/abseil_view.h"
 
 namespace tallyd {
 namespace {

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/rules/abseil_view.h"
 #include "core/rules/catalog_index.h"
-#include "core/rules/complaints.h"
 #include "core/rules/rules.h"
 #include "daemon/catalog_file.h"
 #include "daemon/mapping_file.h"

@@ -1,7 +1,7 @@
-// The few parts of the protobuf wire format that remote write is made of.
+// The few parts of the protobuf wire format that exposition and remote write are made of.
 
-#ifndef TALLYD_CORE_EXPOSE_WRITE_WIRE_H_
-#define TALLYD_CORE_EXPOSE_WRITE_WIRE_H_
+#ifndef TALLYD_CORE_EXPOSE_PROTOBUF_WIRE_H_
+#define TALLYD_CORE_EXPOSE_PROTOBUF_WIRE_H_
 
 #include <bit>
 #include <cstddef>
@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-namespace tallyd::write_wire {
+namespace tallyd::protobuf_wire {
 
 enum class WireType : uint8_t { kVarint = 0, kFixed64 = 1, kBytes = 2 };
 
@@ -124,6 +124,6 @@ inline std::string_view TakeBytesField(std::string_view* bytes) {
   return TakeBytes(size, bytes);
 }
 
-}  // namespace tallyd::write_wire
+}  // namespace tallyd::protobuf_wire
 
-#endif  // TALLYD_CORE_EXPOSE_WRITE_WIRE_H_
+#endif  // TALLYD_CORE_EXPOSE_PROTOBUF_WIRE_H_
