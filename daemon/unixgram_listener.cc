@@ -5,6 +5,7 @@
 #include "daemon/clock.h"
 
 namespace tallyd {
+
 bool TellSenders(int fd) {
   const int on = 1;
   return ::setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0;

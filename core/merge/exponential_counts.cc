@@ -6,10 +6,12 @@
 #include <utility>
 
 namespace tallyd {
+
 int32_t LoweredBucket(int32_t bucket, int halvings) {
   for (int i = 0; i < halvings; ++i) bucket = (bucket + 1) >> 1;
   return bucket;
 }
+
 ExponentialCounts ExponentialCounts::Of(int schema, int32_t lowest, uint64_t zero,
                                         uint64_t negative, uint64_t infinite,
                                         std::vector<uint64_t> buckets) {
@@ -106,8 +108,9 @@ void ExponentialCounts::Reach(int32_t lowest, int32_t highest) {
     highest = std::max(highest, lowest_ + static_cast<int32_t>(buckets_.size()) - 1);
   }
   int halvings = 0;
-  while (LoweredBucket(highest, halvings) - LoweredBucket(lowest, halvings) >= kMaxBuckets)
+  while (LoweredBucket(highest, halvings) - LoweredBucket(lowest, halvings) >= kMaxBuckets) {
     ++halvings;
+  }
   LowerTo(schema_ - halvings);
   lowest = LoweredBucket(lowest, halvings);
   highest = LoweredBucket(highest, halvings);

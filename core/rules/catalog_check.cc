@@ -28,10 +28,6 @@ bool IsLetter(char c) { return IsLower(c) || (c >= 'A' && c <= 'Z') || c == '_';
 
 bool IsWord(char c) { return IsLetter(c) || IsDigit(c); }
 
-bool EndsWith(std::string_view text, std::string_view suffix) {
-  return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
-}
-
 bool IsName(std::string_view name) {
   return !name.empty() && IsLetter(name[0]) && std::all_of(name.begin(), name.end(), IsWord);
 }
@@ -249,16 +245,16 @@ class Checker {
       Complain("name", "begins as our own metrics do; choose another prefix, such as the service");
     }
     const bool is_counter = metric_->type == DeclaredType::kCounter;
-    if (is_counter && (!EndsWith(name, "_total") || name == "_total")) {
+    if (is_counter && (!name.ends_with("_total") || name == "_total")) {
       Complain("name",
                absl::StrCat("is a counter's, which ends in _total; write ", name, "_total"));
     }
-    if (!is_counter && EndsWith(name, "_total")) {
+    if (!is_counter && name.ends_with("_total")) {
       Complain("name", absl::StrCat("ends in _total, but is no counter's; write ",
                                     View(WithoutTotal(name)), ", or type: counter"));
     }
     for (const std::string_view suffix : {"_bucket", "_sum", "_count", "_created"}) {
-      if (!EndsWith(name, suffix)) continue;
+      if (!name.ends_with(suffix)) continue;
       Complain("name", absl::StrCat("ends in ", View(suffix),
                                     ", which samples of histograms and counters do; choose "
                                     "another ending"));
@@ -276,15 +272,15 @@ class Checker {
                             ", and a scale where samples come in another one"));
       return;
     }
-    if (!unit.empty() && !EndsWith(bare, absl::StrCat("_", unit))) {
-      const bool total = EndsWith(metric_->name, "_total");
+    if (!unit.empty() && !bare.ends_with(absl::StrCat("_", unit))) {
+      const bool total = metric_->name.ends_with("_total");
       Complain("unit", absl::StrCat(unit, " is not the name's suffix; name the metric ", View(bare),
                                     "_", unit, total ? "_total" : ""));
       return;
     }
     const std::string_view base = BaseOf(LastWord(bare));
     // Of a rate it is what the rate is by, in which case one second is a base unit.
-    if (EndsWith(bare, "_per_second")) return;
+    if (bare.ends_with("_per_second")) return;
     if (unit.empty() && !base.empty()) {
       Complain("name", absl::StrCat("ends in ", View(LastWord(bare)),
                                     ", which is no base unit; measure in ", View(base),

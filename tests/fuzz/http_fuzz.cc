@@ -188,8 +188,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (size_t i = 0; i < both; ++i) {
     tallyd::Check(whole[i] == cut[i] || (refused(whole[i]) && refused(cut[i])));
   }
-  for (const auto& answers : {whole, cut}) {
-    tallyd::Check(answers.size() == both || (answers.size() == both + 1 && refused(answers[both])));
+  for (const auto* answers : {&whole, &cut}) {
+    tallyd::Check(answers->size() == both ||
+                  (answers->size() == both + 1 && refused(answers->back())));
   }
   return 0;
 }
