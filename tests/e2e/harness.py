@@ -59,6 +59,22 @@ def wait_for(what, condition, seconds=10.0, interval=0.05):
         time.sleep(interval)
 
 
+@contextlib.contextmanager
+def stopped(pid):
+    """Nothing of that process runs meanwhile: kill(2) returns before its threads have stopped, and
+    one that is awake may still take a datagram."""
+    def all_stopped():
+        stats = [path.read_text() for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")]
+        return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for(f"process {pid} to stop", all_stopped)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
 def away_from_a_turn(seconds):
     """Waits, if the windows of sets turn within so long, until they have.
 

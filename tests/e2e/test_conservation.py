@@ -7,7 +7,7 @@ import socket
 import time
 import unittest
 
-from harness import SLOWNESS, Daemon, Scraper, away_from_a_turn, scratch, tally_load
+from harness import SLOWNESS, Daemon, Scraper, away_from_a_turn, scratch, stopped, tally_load
 from exposition import parse_labels, split_sample
 
 LINES = int(200_000 / SLOWNESS)
@@ -196,12 +196,11 @@ class OverloadTest(ConservationTest):
     def test_kernel_drops_are_seen_without_another_datagram(self):
         # The daemon sleeps (stopped) while its buffer overflows; afterwards nothing more is sent.
         with Daemon("--statsd.read-buffer=4096") as daemon:
-            daemon.process.popen.send_signal(19)  # SIGSTOP
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-                sender.connect(("127.0.0.1", daemon.port("udp")))
-                for _ in range(2000):
-                    sender.send(b"a:1|c")
-            daemon.process.popen.send_signal(18)  # SIGCONT
+            with stopped(daemon.pid):
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                    sender.connect(("127.0.0.1", daemon.port("udp")))
+                    for _ in range(2000):
+                        sender.send(b"a:1|c")
             ledger = daemon.settle(datagrams=2000)
             self.assertGreater(ledger.kernel_dropped, 0)
             self.assertEqual(ledger.datagrams + ledger.kernel_dropped, 2000)

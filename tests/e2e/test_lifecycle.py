@@ -6,7 +6,7 @@ import socket
 import time
 import unittest
 
-from harness import BIN, Daemon, run_tallyd, wait_for
+from harness import BIN, Daemon, run_tallyd, stopped, wait_for
 
 CLEAN, FAILURE, USAGE, IN_USE = 0, 1, 2, 3
 
@@ -135,10 +135,9 @@ class SignalTest(unittest.TestCase):
         """The last line of the log has the account: TERM drains the sockets first."""
         with Daemon("--statsd.read-buffer=8388608") as daemon:
             # Stopped, it cannot have read them when TERM arrives.
-            daemon.process.popen.send_signal(signal.SIGSTOP)
-            daemon.send_udp(*["drain:1|c"] * 500)
-            daemon.process.popen.send_signal(signal.SIGTERM)
-            daemon.process.popen.send_signal(signal.SIGCONT)
+            with stopped(daemon.pid):
+                daemon.send_udp(*["drain:1|c"] * 500)
+                daemon.process.popen.send_signal(signal.SIGTERM)
             self.assertEqual(daemon.process.wait(), CLEAN)
             account = final_account(daemon.log())
             self.assertEqual(account.get("received_samples"), 500, daemon.log())

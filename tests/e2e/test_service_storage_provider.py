@@ -1,12 +1,11 @@
 """The storage provider of docs/examples/services: durations, closed lists of errors, queue depths."""
 
 import re
-import signal
 import socket
 import subprocess
 import unittest
 
-from harness import SLOWNESS, needs, scratch, wait_for
+from harness import SLOWNESS, needs, scratch, stopped, wait_for
 from services import Emitter, ServiceTest, compile_emitter
 
 OPERATIONS = ("fetch", "ack_orch", "ack_worker", "enqueue", "dequeue_worker")
@@ -132,11 +131,8 @@ class StorageProviderTest(ServiceTest):
     def test_recording_never_waits(self):
         """A daemon that reads nothing costs samples, not time."""
         with self.gram() as daemon, self.provider() as provider:
-            daemon.process.popen.send_signal(signal.SIGSTOP)
-            try:
+            with stopped(daemon.pid):
                 recorded, sent, lost = self.tell(provider, "rounds 20000")
-            finally:
-                daemon.process.popen.send_signal(signal.SIGCONT)
             self.assertEqual(recorded, 20000 * SAMPLES_A_ROUND)
             self.assertEqual(recorded, sent + lost)
             # The kernel keeps little of what nobody reads: a sender that waits would still wait.

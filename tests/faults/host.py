@@ -3,12 +3,11 @@
 import os
 import pathlib
 import resource
-import signal
 import subprocess
 import time
 
 from bar import Skipped, scenario
-from harness import BIN, SLOWNESS, Daemon, have, scratch, tally_load, wait_for
+from harness import BIN, SLOWNESS, Daemon, have, scratch, stopped, tally_load, wait_for
 from held_by import held_by
 from lines import send_all
 from receivers import PrometheusReceiver, config
@@ -80,10 +79,9 @@ def asleep(run):
             rig.sent += send_all(rig, [b"stays:1|c"])
             rig.counted()
             merges = rig.own("tallyd_merge_duration_seconds_count")
-            os.kill(rig.daemon.pid, signal.SIGSTOP)
-            time.sleep(30 if run.full else 2)
-            shift.write_text("+8h")
-            os.kill(rig.daemon.pid, signal.SIGCONT)
+            with stopped(rig.daemon.pid):
+                time.sleep(30 if run.full else 2)
+                shift.write_text("+8h")
             time.sleep(0.5)
             merged = rig.own("tallyd_merge_duration_seconds_count") - merges
             run.check("R", merged <= 10, f"no storm of merges: {merged:.0f}")

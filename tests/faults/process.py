@@ -8,7 +8,7 @@ import time
 
 from bad_server import BlackHole
 from bar import scenario
-from harness import SLOWNESS, Daemon, Timeout, free_port, run_tallyd, scratch, wait_for
+from harness import SLOWNESS, Daemon, Timeout, free_port, run_tallyd, scratch, stopped, wait_for
 from lines import cpu, send_all
 from rig import Load, Rig
 from targets import to
@@ -92,9 +92,8 @@ def stopped_for_a_while(run):
         load = rig.start_load(None)
         before = rig.samples_per_second(1)
         merges = rig.own("tallyd_merge_duration_seconds_count")
-        os.kill(rig.daemon.pid, signal.SIGSTOP)
-        time.sleep(seconds)
-        os.kill(rig.daemon.pid, signal.SIGCONT)
+        with stopped(rig.daemon.pid):
+            time.sleep(seconds)
         time.sleep(0.2)
         spent = cpu(rig)
         rig.recovered(before)

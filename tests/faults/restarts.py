@@ -13,7 +13,7 @@ import tempfile
 import time
 
 from bar import Skipped, scenario
-from harness import BIN, SLOWNESS, Daemon, Ledger, have, run_tallyd, scratch, wait_for
+from harness import BIN, SLOWNESS, Daemon, Ledger, have, run_tallyd, scratch, stopped, wait_for
 from held_by import held_by
 from kept import SHARDS, Kept
 from rig import RATE, SANITIZER, Load
@@ -63,17 +63,17 @@ def what_the_kernel_holds(run):
     with Kept(run) as kept:
         kept.send_udp(*[b"held:1|c"] * 100)
         kept.settle(100)
-        os.kill(kept.life.pid, signal.SIGSTOP)
-        kept.send_udp(*[b"held:1|c"] * 1000)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as packets:
-            packets.connect(f"{kept.directory}/g")
-            packets.setblocking(False)
-            queued = 0
-            with contextlib.suppress(BlockingIOError):
-                while queued < 1000:
-                    packets.send(b"held:1|c")
-                    queued += 1
-        kept.supervisor.end(signal.SIGKILL)
+        with stopped(kept.life.pid):
+            kept.send_udp(*[b"held:1|c"] * 1000)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as packets:
+                packets.connect(f"{kept.directory}/g")
+                packets.setblocking(False)
+                queued = 0
+                with contextlib.suppress(BlockingIOError):
+                    while queued < 1000:
+                        packets.send(b"held:1|c")
+                        queued += 1
+            kept.supervisor.end(signal.SIGKILL)
         kept.supervisor.start()
         ledger = kept.settle(1100 + queued)
         shown = kept.scrape().value("held")
