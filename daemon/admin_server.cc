@@ -1,5 +1,6 @@
 #include "daemon/admin_server.h"
 
+#include <prometheus/counter.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -32,7 +33,6 @@
 #include "daemon/log.h"
 #include "daemon/stream_listener.h"
 #include "daemon/unix_path.h"
-#include "prometheus/counter.h"
 
 namespace tallyd {
 namespace {

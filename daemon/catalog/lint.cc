@@ -1,5 +1,7 @@
 #include "daemon/catalog/lint.h"
 
+#include <re2/re2.h>
+
 #include <algorithm>
 #include <iterator>
 #include <utility>
@@ -8,7 +10,6 @@
 #include "daemon/catalog/declared_names.h"
 #include "daemon/catalog/lint_parts.h"
 #include "daemon/catalog/promql.h"
-#include "re2/re2.h"
 
 namespace tallyd {
 namespace {

@@ -1,3 +1,5 @@
+#include <re2/re2.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -10,7 +12,6 @@
 #include "core/rules/complaints.h"
 #include "daemon/catalog/lint_parts.h"
 #include "daemon/catalog/promql_meaning.h"
-#include "re2/re2.h"
 
 namespace tallyd {
 namespace {

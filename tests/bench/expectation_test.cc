@@ -3,6 +3,9 @@
 
 #include "bench/load/expectation.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <map>
@@ -19,8 +22,6 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "bench/load/plan.h"
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
 
 namespace tallyd::bench {
 namespace {

@@ -1,5 +1,8 @@
 // The floors shall do the work that they are the floor of.
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <cstddef>
 #include <random>
 #include <string>
@@ -10,8 +13,6 @@
 #include "bench/floor/lines.h"
 #include "bench/floor/table.h"
 #include "bench/load/plan.h"
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
 
 namespace tallyd::bench {
 namespace {

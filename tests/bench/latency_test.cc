@@ -1,9 +1,9 @@
 #include "bench/load/latency.h"
 
-#include <cstdint>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
+#include <cstdint>
 
 namespace tallyd::bench {
 namespace {

@@ -1,13 +1,14 @@
 // The checker checked: classic litmus tests, with the exact set of outcomes that C11 allows for
 // each. A checker that allows too little proves anything; one that allows too much cries wolf.
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <initializer_list>
 #include <set>
 #include <stdexcept>
 #include <vector>
 
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
 #include "tests/model/explorer.h"
 
 namespace tallyd::model {

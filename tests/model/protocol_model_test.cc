@@ -4,14 +4,15 @@
 
 #include "core/shard/protocol.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdio>
 #include <string>
 #include <vector>
 
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
 #include "tests/model/explorer.h"
 
 namespace tallyd::model {
