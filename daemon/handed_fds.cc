@@ -6,9 +6,11 @@
 #include <cstdlib>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "core/rules/abseil_view.h"
 #include "daemon/exit_code.h"
 
 namespace tallyd {
@@ -59,6 +61,10 @@ absl::StatusOr<HandedFds> HandedFds::Read(const char* pid, const char* count, co
     handed.fds_.push_back({std::move((*all_names)[static_cast<size_t>(i)]), UniqueFd(fd)});
   }
   return handed;
+}
+
+bool HandedFds::IsOwnName(std::string_view name) {
+  return absl::StartsWith(View(name), View(kOwnPrefix)) && !absl::EndsWith(View(name), ".socket");
 }
 
 std::vector<UniqueFd> HandedFds::Take(std::string_view name) {

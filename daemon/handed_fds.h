@@ -23,12 +23,14 @@ struct HandedFd {
 // daemon takes its own; what nobody took is somebody's mistake.
 //
 // Names that begin with kOwnPrefix are given by us alone: what carries one comes from our
-// predecessor, who may have been another version of us.
+// predecessor, who may have been another version of us. The manager's own are the exception: a
+// socket that nobody named is called what its unit is, and that may be tallyd.socket.
 //
 // Ownership: the main thread, at start.
 class HandedFds {
  public:
   static constexpr std::string_view kOwnPrefix = "tallyd.";
+  static bool IsOwnName(std::string_view name);
 
   HandedFds() = default;
   HandedFds(HandedFds&&) = default;

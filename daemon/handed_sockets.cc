@@ -171,9 +171,8 @@ absl::StatusOr<HandedSockets> HandedSockets::Match(HandedFds* fds,
                                                    const ServiceManager* manager) {
   HandedSockets sockets;
   sockets.manager_ = manager;
-  std::vector<HandedFd> handed = fds->TakeIf([](const HandedFd& fd) {
-    return IsStored(fd) || !absl::StartsWith(fd.name, View(HandedFds::kOwnPrefix));
-  });
+  std::vector<HandedFd> handed = fds->TakeIf(
+      [](const HandedFd& fd) { return IsStored(fd) || !HandedFds::IsOwnName(fd.name); });
   if (handed.empty()) return sockets;
 
   std::vector<Place> places;

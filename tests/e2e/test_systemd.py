@@ -74,7 +74,7 @@ class ActivationTest(SupervisedTest):
         kinds = {"unixgram": socket.SOCK_DGRAM, "unixstream": socket.SOCK_STREAM,
                  "unixseqpacket": socket.SOCK_SEQPACKET}
         unix = {name: unix_socket(kind, where / name) for name, kind in kinds.items()}
-        supervisor.sockets = [("statsd.socket", one) for one in (udp, tcp, web, *unix.values())]
+        supervisor.sockets = [("tallyd.socket", one) for one in (udp, tcp, web, *unix.values())]
         supervisor.flags = (
             f"--statsd.listen-udp={address(udp)}",
             f"--statsd.listen-tcp={address(tcp)}",
@@ -116,7 +116,7 @@ class ActivationTest(SupervisedTest):
         group = [first] + [udp_socket(first.getsockname()[1], shared=True) for _ in range(2)]
         supervisor = self.supervise(
             f"--statsd.listen-udp={address(first)}", "--statsd.listen-tcp=", WEB, "--shards=2",
-            sockets=[("statsd.socket", one) for one in group], store=0)
+            sockets=[("tallyd.socket", one) for one in group], store=0)
         supervisor.start()
         for _ in range(64):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
