@@ -101,14 +101,16 @@ void CellReader::Forget(SeriesId series) {
 }
 
 bool CellReader::UpdateGauge(SeriesId series) {
-  SharedGauge& shared = shared_gauges_[series];
+  const auto [found, is_new] = shared_gauges_.try_emplace(series);
+  SharedGauge& shared = found->second;
   std::vector<GaugeReading> readings;
   table_->ForEachCell(series, [&](CellRef cell) { readings.push_back(ReadGauge(cell)); });
   readings.push_back(shared.base);
   const double value = shared.merge.Update(readings);
   const bool changed = std::bit_cast<uint64_t>(value) != std::bit_cast<uint64_t>(shared.value);
   shared.value = value;
-  return changed;
+  // What a gauge of one cell showed so far is not known here.
+  return is_new || changed;
 }
 
 CounterValue CellReader::Counter(SeriesId series) const {

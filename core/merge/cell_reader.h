@@ -49,7 +49,7 @@ class CellReader {
     return table_->record(series).cells > 1 ||
            (!shared_gauges_.empty() && shared_gauges_.contains(series));
   }
-  // Works out a shared gauge; true if its value is another than before.
+  // Works out a shared gauge; true if its value may be another than before.
   bool UpdateGauge(SeriesId series);
 
   CounterValue Counter(SeriesId series) const;

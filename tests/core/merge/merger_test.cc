@@ -70,6 +70,14 @@ TEST_F(MergerTest, GaugeOrderHoldsAcrossShards) {
   EXPECT_THAT(feeder.MergeAndParse(), Contains(Pair("g", "8")));
 }
 
+TEST_F(MergerTest, AGaugeThatASecondShardSetsToZeroIsZero) {
+  ShardFeeder feeder({.shards = 2});
+  feeder.Send("g:5|g", 0);
+  EXPECT_THAT(feeder.MergeAndParse(), Contains(Pair("g", "5")));
+  feeder.Send("g:0|g", 1);
+  EXPECT_THAT(feeder.MergeAndParse(), Contains(Pair("g", "0")));
+}
+
 TEST_F(MergerTest, ChangesAloneAddUpOverShards) {
   ShardFeeder feeder({.shards = 3});
   for (int shard = 0; shard < 3; ++shard) feeder.Send("g:+2|g\ng:-0.5|g", shard);
