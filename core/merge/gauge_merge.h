@@ -12,6 +12,7 @@
 #define TALLYD_CORE_MERGE_GAUGE_MERGE_H_
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <vector>
 
@@ -51,7 +52,7 @@ class GaugeMerge {
     }
     double value = newest->value;
     for (const GaugeReading& reading : readings) {
-      if (!(reading.cell == winner_)) value += reading.added - BaselineOf(reading);
+      if (!(reading.cell == winner_)) value += ChangeSince(reading);
     }
     return value;
   }
@@ -63,11 +64,11 @@ class GaugeMerge {
       return;
     }
     if (winner_ == gone.cell) {
-      base->value = gone.value + base->added - BaselineOf(*base);
+      base->value = gone.value + ChangeSince(*base);
       base->set_time = won_at_;
       winner_ = kBase;
     } else if (winner_ == kBase) {
-      base->value += gone.added - BaselineOf(gone);
+      base->value += ChangeSince(gone);
     } else {
       const double baseline = BaselineOf(*base) + BaselineOf(gone);
       base->added += gone.added;
@@ -87,6 +88,14 @@ class GaugeMerge {
     double sum = 0;
     for (const GaugeReading& reading : readings) sum += reading.added;
     return sum;
+  }
+
+  // What a cell took since the winning set. What was infinite before stays so, and its difference
+  // would be no number: none is known then, so that a set repairs the gauge.
+  double ChangeSince(const GaugeReading& reading) {
+    const double baseline = BaselineOf(reading);
+    const bool same = std::bit_cast<uint64_t>(reading.added) == std::bit_cast<uint64_t>(baseline);
+    return same ? 0 : reading.added - baseline;
   }
 
   double BaselineOf(const GaugeReading& reading) {

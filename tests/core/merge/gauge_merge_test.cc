@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 namespace tallyd {
 namespace {
 
@@ -78,6 +81,42 @@ TEST_F(GaugeMergeTest, OlderSetThatIsLeftDoesNotComeBack) {
   EXPECT_EQ(Update(), 100);
   RetireFirst();
   EXPECT_EQ(Update(), 100);
+}
+
+TEST_F(GaugeMergeTest, ASetRepairsWhatAnInfiniteChangeMade) {
+  const double inf = std::numeric_limits<double>::infinity();
+  Change(&first_, inf, 10);
+  EXPECT_EQ(Update(), inf);
+  Set(&second_, 5, 20);
+  EXPECT_EQ(Update(), 5);
+  Change(&second_, 1, 30);
+  EXPECT_EQ(Update(), 6);
+  Change(&first_, -inf, 40);
+  EXPECT_TRUE(std::isnan(Update()));
+  Set(&second_, 7, 50);
+  EXPECT_EQ(Update(), 7);
+}
+
+TEST_F(GaugeMergeTest, AnInfiniteChangeOfACellThatIsGoneIsRepaired) {
+  const double inf = std::numeric_limits<double>::infinity();
+  Change(&first_, inf, 10);
+  Set(&second_, 5, 20);
+  EXPECT_EQ(Update(), 5);
+  RetireFirst();
+  EXPECT_EQ(Update(), 5);
+  Set(&second_, 6, 30);
+  EXPECT_EQ(Update(), 6);
+}
+
+TEST_F(GaugeMergeTest, ACellThatSetItGoesAfterAnInfiniteChangeOfAnother) {
+  const double inf = std::numeric_limits<double>::infinity();
+  Change(&second_, inf, 10);
+  Set(&first_, 5, 20);
+  EXPECT_EQ(Update(), 5);
+  RetireFirst();
+  EXPECT_EQ(Update(), 5);
+  Change(&second_, 1, 30);
+  EXPECT_EQ(Update(), 5) << "of what is infinite no change is known";
 }
 
 }  // namespace

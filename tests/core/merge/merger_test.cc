@@ -78,6 +78,20 @@ TEST_F(MergerTest, AGaugeThatASecondShardSetsToZeroIsZero) {
   EXPECT_THAT(feeder.MergeAndParse(), Contains(Pair("g", "0")));
 }
 
+TEST_F(MergerTest, ASetRepairsAGaugeThatAnotherShardMadeInfinite) {
+  ShardFeeder feeder({.shards = 2});
+  feeder.Send("g:+inf|g\nh:+1e308|g\nh:+1e308|g", 0);
+  feeder.Merge();
+  feeder.Send("g:5|g\nh:5|g", 1);
+  auto values = feeder.MergeAndParse();
+  EXPECT_EQ(values.at("g"), "5");
+  EXPECT_EQ(values.at("h"), "5");
+  feeder.Send("g:+2|g\nh:-1|g", 1);
+  values = feeder.MergeAndParse();
+  EXPECT_EQ(values.at("g"), "7");
+  EXPECT_EQ(values.at("h"), "4");
+}
+
 TEST_F(MergerTest, ChangesAloneAddUpOverShards) {
   ShardFeeder feeder({.shards = 3});
   for (int shard = 0; shard < 3; ++shard) feeder.Send("g:+2|g\ng:-0.5|g", shard);
