@@ -389,7 +389,11 @@ KeyEntry SeriesSlots::KeepPassing(const KeyView& key, uint32_t hash, Action acti
   }
   passing_.push_back(stored);
   passing_bytes_ += stored.size;
-  if (action != Action::kRefuse) (spec_.folded ? passing_has_folds_ : passing_has_aliases_) = true;
+  if (action != Action::kRefuse) {
+    passing_has_folds_ |= spec_.folded;
+    // What a catalog folded may lead to an ordinary series.
+    passing_has_aliases_ |= !memory_->identities()[target].is_literal;
+  }
   return Enter(stored, spec_, action, target);
 }
 

@@ -225,8 +225,8 @@ class SeriesSlots {
   std::deque<StoredKey> passing_;                                  // oldest first
   size_t passing_bytes_ = 0;                                       // of their keys
   size_t passing_stale_ = 0;            // of them, from the oldest on, that are to be forgotten
-  bool passing_has_folds_ = false;      // whether some may lead to overflow series, and
-  bool passing_has_aliases_ = false;    // some to others
+  bool passing_has_folds_ = false;      // whether some may be folded, and
+  bool passing_has_aliases_ = false;    // some may lead to others than overflow series
   uint64_t releases_seen_ = 0;          // of the budget
   int64_t asked_again_ns_ = 0;          // when folded keys were last to be asked again
   int64_t spread_ns_ = 0;               // when the spread of a family's labels was last looked at

@@ -389,6 +389,29 @@ TEST_F(ShardTest, KeysPastTheirBoundStillLeadToTheirSeries) {
   EXPECT_EQ(Series(), 2u) << "there is room for series";
 }
 
+// What a catalog folds is a series like others, and its further keys lead nowhere once it is gone.
+TEST_F(ShardTest, KeysPastTheirBoundAreForgottenWithTheSeriesThatACatalogFolds) {
+  Catalog catalog;
+  catalog.mode = CatalogMode::kEnforce;
+  DeclaredMetric& metric = catalog.metrics.emplace_back();
+  metric.name = "depth";
+  metric.type = DeclaredType::kGauge;
+  DeclaredLabel& label = metric.labels.emplace_back();
+  label.name = "queue";
+  label.values = {"a", "b"};
+  metric.ttl_ms = 1000;
+  catalog_ = CatalogIndex::Create({std::move(catalog)}).value();
+  Create({.max_keys = 1});
+  Send("depth:1|g|#queue:x\ndepth:2|g|#queue:y");
+  EXPECT_EQ(Series(), 1u);
+  Advance(3000);
+  EXPECT_EQ(Series(), 0u);
+  EXPECT_EQ(Keys(), 0u);
+  Send("depth:3|g|#queue:y");
+  EXPECT_EQ(Series(), 1u) << "it wrote to the cell of the series that is gone";
+  EXPECT_EQ(Applied(), 3u);
+}
+
 TEST_F(ShardTest, PastTheKeyMemoryOnlyNewKeysAreRefused) {
   Create({.max_key_bytes = 4096});
   for (int round = 0; round < 2; ++round) {
