@@ -270,7 +270,8 @@ class Merger::Impl {
     const Family& family = table_.family_of(series);
     return {.hash = HashOf(series),
             .label_bytes = table_.record(series).labels_size,
-            .family = families_->NotesOf(family.name),
+            // Made, so that what shards give back later has been charged.
+            .family = families_->FindOrMakeNotes(family.name),
             .holder = SeriesRoll::Holder::kCatalog};
   }
 

@@ -18,9 +18,14 @@ bool Take(std::atomic<Number>* taken, Amount amount, Number limit) {
   return true;
 }
 
+// Stops at 0: an account that wrapped around would have no room ever again.
 template <class Number, class Amount>
 void GiveBack(std::atomic<Number>* taken, Amount amount) {
-  taken->fetch_sub(static_cast<Number>(amount), std::memory_order_relaxed);
+  const auto given = static_cast<Number>(amount);
+  Number now = taken->load(std::memory_order_relaxed);
+  while (
+      !taken->compare_exchange_weak(now, now - std::min(now, given), std::memory_order_relaxed)) {
+  }
 }
 
 }  // namespace
@@ -59,14 +64,14 @@ void SeriesRoll::PrefetchBuckets(size_t segments, uint64_t hash) const {
   }
 }
 
-SeriesRoll::Word* SeriesRoll::Find(uint64_t hash, uint64_t* word) const {
+SeriesRoll::Word* SeriesRoll::Find(uint64_t hash, uint64_t* word, uint64_t holders) const {
   const size_t segments = in_use_.load(std::memory_order_seq_cst);
   PrefetchBuckets(segments, hash);
   for (size_t segment = 0; segment < segments; ++segment) {
     Word* const bucket = BucketOf(segment, hash);
     for (size_t i = 0; i < kBucket; ++i) {
       *word = bucket[i].load(std::memory_order_seq_cst);
-      if (TagOf(*word) == TagOf(hash) && (*word & kHoldersMask) != 0) return &bucket[i];
+      if (TagOf(*word) == TagOf(hash) && (*word & holders) != 0) return &bucket[i];
     }
   }
   return nullptr;
@@ -126,7 +131,8 @@ bool SeriesRoll::IsShared(uint64_t hash) const {
 bool SeriesRoll::Remove(uint64_t hash, Holder holder) {
   const auto one = static_cast<uint64_t>(holder);
   uint64_t word = 0;
-  while (Word* const found = Find(hash, &word)) {
+  // Who was refused is not on the roll, and must not take from the other kind of holders.
+  while (Word* const found = Find(hash, &word, MaskOf(holder))) {
     if (found->compare_exchange_strong(word, word - one, std::memory_order_relaxed)) {
       return (word & kHoldersMask) == one;
     }
@@ -155,6 +161,8 @@ uint64_t SeriesBudget::SeriesLimit(Purpose purpose) const {
 }
 
 uint32_t SeriesBudget::FamilyLimit(const Charge& charge, Purpose purpose) const {
+  // The catalog itself bounds what it declares, and it is there whatever the account says.
+  if (charge.holder == SeriesRoll::Holder::kCatalog) return UINT32_MAX;
   const uint32_t limit = charge.family_limit != 0
                              ? std::min(charge.family_limit, limits_.family_series)
                              : limits_.family_series;

@@ -54,12 +54,16 @@ class SeriesRoll {
   static constexpr size_t kMaxSegments = 24;
   static constexpr uint64_t kHoldersMask = 0xfff;
   static constexpr uint64_t kSlotsMask = 0x7ff;
+  static constexpr uint64_t MaskOf(Holder holder) {
+    return holder == Holder::kSlot ? kSlotsMask : kHoldersMask & ~kSlotsMask;
+  }
 
   using Word = std::atomic<uint64_t>;
   static size_t SegmentsFor(uint64_t max_series);
   static uint64_t TagOf(uint64_t hash) { return hash & ~kHoldersMask; }
   Word* BucketOf(size_t segment, uint64_t hash) const;
-  Word* Find(uint64_t hash, uint64_t* word) const;
+  // The first word of a series that has some of `holders`, null if there is none.
+  Word* Find(uint64_t hash, uint64_t* word, uint64_t holders = kHoldersMask) const;
   Word* Put(uint64_t hash, Holder holder);
   void UseSegment(size_t segment);
   void PrefetchBuckets(size_t segments, uint64_t hash) const;

@@ -243,6 +243,38 @@ TEST(BudgetTest, DeclaredSeriesAreThereFromTheStartAndStay) {
   EXPECT_EQ(feeder.budget().series(), 2u);
 }
 
+TEST(BudgetTest, WhatACatalogNoLongerDeclaresGivesBackWhatItWasCharged) {
+  ShardFeeder feeder({.ttl_ms = 1000});
+  const SeriesSpec a = Spec(SeriesKind::kCounter, "c_total", R"(op="a")");
+  const SeriesSpec b = Spec(SeriesKind::kCounter, "c_total", R"(op="b")");
+  feeder.merger().Declare({a, b}, 0);
+  feeder.Send("c_total:1|c|#op:a");
+  feeder.Merge();
+  feeder.merger().Declare({}, 0);
+  feeder.Advance(5 * kSecondNs);
+  for (int i = 0; i < 2; ++i) {
+    feeder.Turn();
+    feeder.Merge();
+  }
+  ASSERT_EQ(feeder.budget().series(), 0u);
+  EXPECT_EQ(feeder.families().NotesOf("c_total")->series.load(), 0u);
+  feeder.Send("c_total:1|c|#op:c");
+  EXPECT_EQ(feeder.MergeAndParse().at(R"(c_total{op="c"})"), "1");
+}
+
+TEST(BudgetTest, ACatalogMayDeclareMoreThanAFamilysBound) {
+  ShardFeeder feeder({.limits = {.family_series = 10}});
+  std::vector<SeriesSpec> declared;
+  for (int i = 0; i < 500; ++i) {
+    declared.push_back(Spec(SeriesKind::kCounter, "c_total", "i=\"" + N(i) + "\""));
+  }
+  feeder.merger().Declare(declared, 0);
+  for (int i = 0; i < 500; ++i) feeder.Send("c_total:1|c|#i:" + N(i));
+  EXPECT_EQ(feeder.budget().series(), 500u);
+  EXPECT_EQ(feeder.budget().refusals(SeriesBudget::Answer::kFamily), 0u);
+  EXPECT_EQ(feeder.Folded(), 0u);
+}
+
 std::shared_ptr<const CatalogIndex> NonNegative(std::string name) {
   Catalog catalog;
   catalog.file = "catalog.yaml";

@@ -78,6 +78,28 @@ TEST_F(SeriesBudgetTest, OverflowHasRoomOfItsOwn) {
   EXPECT_LE(budget.series(), SeriesBudget::MostSeries(8));
 }
 
+TEST_F(SeriesBudgetTest, ACatalogThatWasRefusedTakesNobodysPlace) {
+  SeriesRoll roll(100);
+  constexpr uint64_t kHash = 0x1234567890abcdef;
+  EXPECT_EQ(roll.Enter(kHash), SeriesRoll::Entered::kNew);
+  EXPECT_FALSE(roll.Remove(kHash, SeriesRoll::Holder::kCatalog));
+  EXPECT_TRUE(roll.AddToKnown(kHash, SeriesRoll::Holder::kCatalog));
+  EXPECT_FALSE(roll.Remove(kHash));
+  EXPECT_FALSE(roll.Remove(kHash));
+  EXPECT_TRUE(roll.Remove(kHash, SeriesRoll::Holder::kCatalog));
+}
+
+TEST_F(SeriesBudgetTest, WhatWasNeverChargedIsNotGivenBack) {
+  SeriesBudget budget({.series = 10});
+  const SeriesBudget::Charge charge = ChargeOf(budget, "f", 0);
+  SeriesBudget::Charge of_no_family = charge;
+  of_no_family.family = nullptr;
+  ASSERT_EQ(budget.Admit(of_no_family), Answer::kGranted);
+  budget.Release(charge);
+  EXPECT_EQ(charge.family->series.load(), 0u);
+  EXPECT_EQ(budget.series(), 0u);
+}
+
 // A million random series come and go on a roll of the size that the default limit makes.
 TEST_F(SeriesBudgetTest, TheRollFindsWhatWasEntered) {
   SeriesRoll roll(100'000);
