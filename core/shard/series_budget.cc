@@ -111,14 +111,18 @@ SeriesRoll::Word* SeriesRoll::Put(uint64_t hash, Holder holder) {
   return nullptr;
 }
 
+bool SeriesRoll::Stays(Word* mine, uint64_t hash, Holder holder) {
+  uint64_t word = 0;
+  if (Find(hash, &word) == mine) return true;
+  uint64_t alone = TagOf(hash) | static_cast<uint64_t>(holder);
+  return !mine->compare_exchange_strong(alone, TagOf(hash), std::memory_order_relaxed);
+}
+
 SeriesRoll::Entered SeriesRoll::Enter(uint64_t hash, Holder holder) {
   while (true) {
     Word* const mine = Put(hash, holder);
     if (mine == nullptr) return Entered::kNoPlace;
-    uint64_t word = 0;
-    if (Find(hash, &word) == mine) return Entered::kNew;
-    // Others may have added to it; what I have put there is one.
-    mine->fetch_sub(static_cast<uint64_t>(holder), std::memory_order_relaxed);
+    if (Stays(mine, hash, holder)) return Entered::kNew;
     if (AddToKnown(hash, holder)) return Entered::kKnown;
   }
 }

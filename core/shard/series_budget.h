@@ -24,8 +24,9 @@ namespace tallyd {
 // Invariant: a word is the tag of a series and its holders; with none it is free for any tag. A
 // series that two shards meet in the same instant may stand twice for a moment: whoever enters one
 // looks for another afterwards, and of two the first in the order of the search stays. So entering
-// and that look are sequentially consistent: of two who do both, one sees the other. Thread-safe,
-// and free of locks.
+// and that look are sequentially consistent: of two who do both, one sees the other. One that a
+// third shard has joined meanwhile stays too, as a word of its own: there are always as many kNew
+// without their last Remove as there are words with holders. Thread-safe, and free of locks.
 class SeriesRoll {
  public:
   explicit SeriesRoll(uint64_t max_series);
@@ -48,6 +49,8 @@ class SeriesRoll {
   static uint64_t MemoryBytes(uint64_t max_series);
 
  private:
+  friend class SeriesRollPeer;  // tests what takes three threads in one instant
+
   // Small ones first, so that few series touch little memory.
   static constexpr size_t kFirstBuckets = 512;
   static constexpr size_t kBucket = 8;  // words, a cache line
@@ -65,6 +68,9 @@ class SeriesRoll {
   // The first word of a series that has some of `holders`, null if there is none.
   Word* Find(uint64_t hash, uint64_t* word, uint64_t holders = kHoldersMask) const;
   Word* Put(uint64_t hash, Holder holder);
+  // Whether what was put there is the first word of its series, or others have joined it; else it
+  // was withdrawn.
+  bool Stays(Word* mine, uint64_t hash, Holder holder);
   void UseSegment(size_t segment);
   void PrefetchBuckets(size_t segments, uint64_t hash) const;
 

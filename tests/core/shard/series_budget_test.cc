@@ -9,6 +9,22 @@
 #include <vector>
 
 namespace tallyd {
+
+// The two steps of SeriesRoll::Enter.
+class SeriesRollPeer {
+ public:
+  static auto* Put(SeriesRoll* roll, uint64_t hash) {
+    return roll->Put(hash, SeriesRoll::Holder::kSlot);
+  }
+  template <class Word>
+  static bool Stays(SeriesRoll* roll, Word* mine, uint64_t hash) {
+    return roll->Stays(mine, hash, SeriesRoll::Holder::kSlot);
+  }
+  static bool ShareABucket(const SeriesRoll& roll, uint64_t a, uint64_t b) {
+    return roll.BucketOf(0, a) == roll.BucketOf(0, b);
+  }
+};
+
 namespace {
 
 using Answer = SeriesBudget::Answer;
@@ -87,6 +103,41 @@ TEST_F(SeriesBudgetTest, ACatalogThatWasRefusedTakesNobodysPlace) {
   EXPECT_FALSE(roll.Remove(kHash));
   EXPECT_FALSE(roll.Remove(kHash));
   EXPECT_TRUE(roll.Remove(kHash, SeriesRoll::Holder::kCatalog));
+}
+
+// One shard joins a word that the shard which made it is about to withdraw for an earlier one.
+TEST_F(SeriesBudgetTest, AWordThatAThirdShardHasJoinedStays) {
+  SeriesRoll roll(100);
+  constexpr uint64_t kHash = 0x1234567890abcdef;
+  uint64_t other = 0x1000;
+  while (!SeriesRollPeer::ShareABucket(roll, other, kHash)) other += 0x1000;
+  roll.Enter(other);
+  auto* const later = SeriesRollPeer::Put(&roll, kHash);
+  EXPECT_TRUE(roll.AddToKnown(kHash));
+  EXPECT_TRUE(roll.Remove(other));
+  auto* const first = SeriesRollPeer::Put(&roll, kHash);
+  ASSERT_LT(first, later);
+  int entered = SeriesRollPeer::Stays(&roll, first, kHash) ? 1 : 0;
+  if (SeriesRollPeer::Stays(&roll, later, kHash)) {
+    ++entered;
+  } else {
+    EXPECT_TRUE(roll.AddToKnown(kHash));
+  }
+  int removed = 0;
+  for (int i = 0; i < 3; ++i) removed += roll.Remove(kHash) ? 1 : 0;
+  EXPECT_EQ(removed, entered);
+  EXPECT_FALSE(roll.AddToKnown(kHash));
+}
+
+TEST_F(SeriesBudgetTest, OfTwoWordsThatNobodyJoinedTheFirstStays) {
+  SeriesRoll roll(100);
+  constexpr uint64_t kHash = 0x1234567890abcdef;
+  auto* const first = SeriesRollPeer::Put(&roll, kHash);
+  auto* const later = SeriesRollPeer::Put(&roll, kHash);
+  EXPECT_FALSE(SeriesRollPeer::Stays(&roll, later, kHash));
+  EXPECT_TRUE(SeriesRollPeer::Stays(&roll, first, kHash));
+  EXPECT_TRUE(roll.Remove(kHash));
+  EXPECT_FALSE(roll.AddToKnown(kHash));
 }
 
 TEST_F(SeriesBudgetTest, WhatWasNeverChargedIsNotGivenBack) {
