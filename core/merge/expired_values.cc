@@ -32,74 +32,71 @@ uint64_t ExpiredValues::BytesOf(const CountedValue& value) {
 }
 
 void ExpiredValues::Keep(uint64_t hash, Shape shape, CountedValue value) {
-  Erase(hash, 0);
+  Erase(hash, shape);
   const uint64_t number = ++numbers_;
   if (shape.kind == SeriesKind::kCounter) {
     counters_[hash] = {.value = value.counter, .number = number, .created_s = value.created_s};
     bytes_ += kCounterBytes;
   } else {
     const uint64_t bytes = BytesOf(value);
-    observers_[hash] = {.value = std::make_unique<CountedValue>(std::move(value)),
-                        .shape = shape,
-                        .number = number,
-                        .bytes = bytes};
+    observers_[{hash, shape}] = {.value = std::make_unique<CountedValue>(std::move(value)),
+                                 .number = number,
+                                 .bytes = bytes};
     bytes_ += bytes;
   }
-  order_.push_back({hash, number});
+  order_.push_back({hash, shape, number});
   while (bytes_ > max_bytes_) ForgetOldest();
   TidyOrder();
 }
 
 bool ExpiredValues::Take(uint64_t hash, Shape shape, CountedValue* value) {
+  if (NumberOf(hash, shape) == 0) return false;
   if (shape.kind == SeriesKind::kCounter) {
-    const auto counter = counters_.find(hash);
-    if (counter == counters_.end()) return false;
-    value->counter = counter->second.value;
-    value->created_s = counter->second.created_s;
-    return Erase(hash, 0);
+    const Counter& counter = counters_.at(hash);
+    value->counter = counter.value;
+    value->created_s = counter.created_s;
+  } else {
+    *value = std::move(*observers_.at({hash, shape}).value);
   }
-  const auto observer = observers_.find(hash);
-  if (observer == observers_.end()) return false;
-  const Shape kept = observer->second.shape;
-  if (kept.kind != shape.kind || kept.layout != shape.layout) return false;
-  *value = std::move(*observer->second.value);
-  return Erase(hash, 0);
+  Erase(hash, shape);
+  return true;
 }
 
-bool ExpiredValues::Erase(uint64_t hash, uint64_t number) {
-  if (const auto counter = counters_.find(hash);
-      counter != counters_.end() && (number == 0 || counter->second.number == number)) {
-    counters_.erase(counter);
-    bytes_ -= kCounterBytes;
-    return true;
+uint64_t ExpiredValues::NumberOf(uint64_t hash, Shape shape) const {
+  if (shape.kind == SeriesKind::kCounter) {
+    const auto counter = counters_.find(hash);
+    return counter == counters_.end() ? 0 : counter->second.number;
   }
-  if (const auto observer = observers_.find(hash);
-      observer != observers_.end() && (number == 0 || observer->second.number == number)) {
-    bytes_ -= observer->second.bytes;
-    observers_.erase(observer);
-    return true;
+  const auto observer = observers_.find({hash, shape});
+  return observer == observers_.end() ? 0 : observer->second.number;
+}
+
+void ExpiredValues::Erase(uint64_t hash, Shape shape) {
+  if (shape.kind == SeriesKind::kCounter) {
+    bytes_ -= kCounterBytes * counters_.erase(hash);
+    return;
   }
-  return false;
+  const auto observer = observers_.find({hash, shape});
+  if (observer == observers_.end()) return;
+  bytes_ -= observer->second.bytes;
+  observers_.erase(observer);
 }
 
 void ExpiredValues::ForgetOldest() {
-  if (Erase(order_.front().hash, order_.front().number)) ++forgotten_;
+  const Record& oldest = order_.front();
+  if (NumberOf(oldest.hash, oldest.shape) == oldest.number) {
+    Erase(oldest.hash, oldest.shape);
+    ++forgotten_;
+  }
   order_.pop_front();
 }
 
 // Records of values that were taken stay until they are the oldest, unless they are the most.
 void ExpiredValues::TidyOrder() {
   if (order_.size() < 2 * size() + 1024) return;
-  std::deque<Record> order;
-  for (const Record& record : order_) {
-    const auto counter = counters_.find(record.hash);
-    const auto observer = observers_.find(record.hash);
-    if ((counter != counters_.end() && counter->second.number == record.number) ||
-        (observer != observers_.end() && observer->second.number == record.number)) {
-      order.push_back(record);
-    }
-  }
-  order_ = std::move(order);
+  std::erase_if(order_, [this](const Record& record) {
+    return NumberOf(record.hash, record.shape) != record.number;
+  });
 }
 
 }  // namespace tallyd

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -30,8 +31,9 @@ struct CountedValue {
 };
 
 // Invariant: what is kept takes about as many bytes as it may at most; past that the values that
-// expired first are forgotten. Series are told apart by a seeded 64-bit hash of their identity.
-// Thread-compatible: the merger thread only.
+// expired first are forgotten. Series are told apart by a seeded 64-bit hash of their identity, and
+// one that has been of several shapes has a value of each. Thread-compatible: the merger thread
+// only.
 class ExpiredValues {
  public:
   explicit ExpiredValues(uint64_t max_bytes) : max_bytes_(max_bytes) {}
@@ -40,6 +42,11 @@ class ExpiredValues {
   struct Shape {
     SeriesKind kind = SeriesKind::kCounter;
     uint16_t layout = 0;
+    friend bool operator==(Shape, Shape) = default;
+    template <class Hash>
+    friend Hash AbslHashValue(Hash hash, Shape shape) {
+      return Hash::combine(std::move(hash), shape.kind, shape.layout);
+    }
   };
 
   void Keep(uint64_t hash, Shape shape, CountedValue value);
@@ -51,17 +58,15 @@ class ExpiredValues {
   template <class Visit>
   void ForEach(Visit&& visit) const {
     for (const Record& record : order_) {
-      if (const auto counter = counters_.find(record.hash);
-          counter != counters_.end() && counter->second.number == record.number) {
+      if (NumberOf(record.hash, record.shape) != record.number) continue;
+      if (record.shape.kind == SeriesKind::kCounter) {
+        const Counter& counter = counters_.at(record.hash);
         CountedValue value;
-        value.counter = counter->second.value;
-        value.created_s = counter->second.created_s;
-        visit(record.hash, Shape{}, value);
-        continue;
-      }
-      if (const auto observer = observers_.find(record.hash);
-          observer != observers_.end() && observer->second.number == record.number) {
-        visit(record.hash, observer->second.shape, *observer->second.value);
+        value.counter = counter.value;
+        value.created_s = counter.created_s;
+        visit(record.hash, record.shape, value);
+      } else {
+        visit(record.hash, record.shape, *observers_.at({record.hash, record.shape}).value);
       }
     }
   }
@@ -79,20 +84,21 @@ class ExpiredValues {
   };
   struct Observer {
     std::unique_ptr<CountedValue> value;
-    Shape shape;
     uint64_t number;
     uint64_t bytes;
   };
   struct Record {
     uint64_t hash;
+    Shape shape;
     uint64_t number;  // of the Keep; the value may have been taken, or kept anew, since
   };
   // With its share of the table and of the order.
   static constexpr uint64_t kCounterBytes = 2 * sizeof(Counter) + sizeof(Record);
 
   static uint64_t BytesOf(const CountedValue& value);
-  // True if there was one, with this number unless that is 0.
-  bool Erase(uint64_t hash, uint64_t number);
+  // Of the Keep that it is from; 0 if there is none.
+  uint64_t NumberOf(uint64_t hash, Shape shape) const;
+  void Erase(uint64_t hash, Shape shape);
   void ForgetOldest();
   void TidyOrder();
 
@@ -101,7 +107,7 @@ class ExpiredValues {
   uint64_t numbers_ = 0;
   uint64_t forgotten_ = 0;
   absl::flat_hash_map<uint64_t, Counter> counters_;
-  absl::flat_hash_map<uint64_t, Observer> observers_;
+  absl::flat_hash_map<std::pair<uint64_t, Shape>, Observer> observers_;
   std::deque<Record> order_;  // oldest first
 };
 

@@ -38,6 +38,27 @@ TEST(ExpiredValuesTest, GivesBackWhatItKept) {
   EXPECT_EQ(values.bytes(), 0u);
 }
 
+TEST(ExpiredValuesTest, AValueOfAnotherShapeIsAnotherValue) {
+  ExpiredValues values(1 << 20);
+  constexpr ExpiredValues::Shape kSummary = {.kind = SeriesKind::kSummary, .layout = 3};
+  values.Keep(1, kCounter, Counter(7));
+  for (const ExpiredValues::Shape shape : {kHistogram, kSummary}) {
+    CountedValue value;
+    value.sum = shape == kHistogram ? 1 : 2;
+    values.Keep(1, shape, std::move(value));
+  }
+  EXPECT_EQ(values.size(), 3u);
+
+  CountedValue value;
+  EXPECT_TRUE(values.Take(1, kHistogram, &value));
+  EXPECT_EQ(value.sum, 1);
+  EXPECT_TRUE(values.Take(1, kSummary, &value));
+  EXPECT_EQ(value.sum, 2);
+  EXPECT_TRUE(values.Take(1, kCounter, &value));
+  EXPECT_EQ(value.counter.whole, 7u);
+  EXPECT_EQ(values.bytes(), 0u);
+}
+
 TEST(ExpiredValuesTest, ForgetsTheOldestPastItsBound) {
   ExpiredValues values(10'000);
   for (uint64_t i = 0; i < 1000; ++i) {

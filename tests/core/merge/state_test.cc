@@ -240,6 +240,40 @@ TEST(StateTest, OtherRulesMakeOtherSeries) {
   EXPECT_EQ(values["h_count"], "1");
 }
 
+// A series that had other buckets before it expired.
+TEST(StateTest, AnExpiredValueOfAnotherShapeLeavesTheLiveOneAlone) {
+  ShardFeeder::Options first;
+  first.ttl_ms = 1000;
+  ShardFeeder before(first);
+  before.Send("x:1|h\nx:1|h");
+  before.Merge();
+  before.Advance(2'000'000'000);
+  before.Turn();
+  ASSERT_TRUE(before.MergeAndParse().empty());
+
+  MappingRule buckets;
+  buckets.match = "x";
+  buckets.name = "x";
+  buckets.histogram.buckets = {1, 2};
+  MappingConfig config;
+  config.rules = {buckets};
+  ShardFeeder::Options second = first;
+  second.mapping = Mapping::Compile(config).value();
+  before.UseRules({.default_ttl_ms = 1000, .mapping = second.mapping});
+  before.Send("x:1|h");
+  Values values = before.MergeAndParse();
+  ASSERT_EQ(values["x_count"], "1");
+
+  ShardFeeder after(second);
+  Restore(Save(&before), &after);
+  EXPECT_EQ(after.MergeAndParse(), values);
+  // The other value waits for rules that make it again.
+  ShardFeeder back(first);
+  Restore(Save(&after), &back);
+  back.Send("x:1|h");
+  EXPECT_EQ(back.MergeAndParse()["x_count"], "3");
+}
+
 TEST(StateTest, AHeadSaysWhatItWasTold) {
   SavedHead head;
   head.session = 1;
