@@ -51,7 +51,6 @@ class KeptMemories {
   ShardSet::Memories New(size_t shards, uint64_t parent);
   // Has the manager keep them, if there is one that does.
   void Keep(const std::vector<ShardMemory*>& memories);
-  bool keeps() const { return !names_.empty(); }
 
   // What was left, or what is ours, is wanted no more.
   void DropLeft();

@@ -146,7 +146,6 @@ void StateKeeper::KeepMemories(const std::vector<ShardMemory*>& memories) {
 }
 
 void StateKeeper::Release(uint64_t sequence) {
-  if (!memories_->keeps()) return;
   merger_->Ask([sequence](Merger* merger) {
     if (merger != nullptr) merger->Release(sequence);
   });

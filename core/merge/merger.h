@@ -88,8 +88,8 @@ class Merger {
   // begin with. `head` without its layouts and tenancies.
   std::string SaveState(SavedHead head);
 
-  // Merger thread. The state that SaveState gave when `sequence` was told is kept safe: slots whose
-  // tenants it has may have others (MemorySession::holds_retired).
+  // Merger thread, once after each SaveState. The state that it gave when `sequence` was told is
+  // kept safe: slots whose tenants it has may have others (MemorySession::holds_retired).
   void Release(uint64_t sequence);
 
   // Merger thread. Registers a format; pages rendered for it are kept, as long as nothing in them

@@ -61,6 +61,7 @@ class Aggregation {
   }
 
   Ledger& ledger(int shard) { return shards_[shard]->ledger(); }
+  ShardMemory& memory(int shard) { return shards_[shard]->memory(); }
   MergeThread& merge_thread() { return *merge_thread_; }
   OwnMetrics& own_metrics() { return *own_metrics_; }
   void DestroyMergeThread() {
