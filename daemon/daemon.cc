@@ -494,7 +494,11 @@ void Daemon::Shutdown() {
   TellManager(absl::StrCat("STOPPING=1\nSTATUS=taking what is queued\n", ExtendedTimeout()));
   status_line_->Stop();
   listeners_->Close();
-  if (jobs_) jobs_->Stop();
+  if (!jobs_) return StopShards();
+  jobs_->Stop([this] { StopShards(); });
+}
+
+void Daemon::StopShards() {
   shards_->Stop(ConnectionsKept(), [this] { boost::asio::post(control_, [this] { Finish(); }); });
 }
 

@@ -90,6 +90,7 @@ class Daemon {
   // Once: stops what brings events in, and lets the shards take what is queued.
   void Shutdown();
   // All that was received is in the shards: shows it a last time and ends the control loop.
+  void StopShards();
   void Finish();
   std::string ExtendedTimeout() const;
   // How many connections may go on with a successor.

@@ -10,6 +10,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -37,6 +38,7 @@ constexpr size_t kMaxTagBytes = 1024;  // of all labels of a session
 constexpr int kMaxDatagrams = 32;      // of a batch
 constexpr int kReceiveBufferBytes = 4 << 20;
 constexpr absl::Duration kMaxTtl = absl::Hours(24 * 366);
+constexpr int64_t kDrainNs = 3'000'000'000;  // a job may send faster than it is counted
 
 double UnixTime(absl::Time time) { return absl::ToDoubleSeconds(time - absl::UnixEpoch()); }
 
@@ -131,11 +133,15 @@ class JobSessions::Impl : public std::enable_shared_from_this<JobSessions::Impl>
   void Restore();
   // What an earlier run of the job left and this one does not say stays.
   void Show(const JobRecord& job, absl::Time now, bool restored);
-  void Stop();
+  void Stop(std::function<void()> done);
   // What is still under way then ends with the loops.
   void Forget() { sessions_.clear(); }
 
  private:
+  void TellIfDone() {
+    if (sessions_.empty() && done_) std::exchange(done_, nullptr)();
+  }
+
   Loop& loop_;
   const std::string prefix_;
   const mode_t mode_;
@@ -150,6 +156,8 @@ class JobSessions::Impl : public std::enable_shared_from_this<JobSessions::Impl>
   prometheus::Counter* refused_;
   std::unordered_map<Session*, std::shared_ptr<Session>> sessions_;
   uint64_t next_ = 1;
+  std::optional<int64_t> deadline_ns_;  // once Stop was called: then no session reads any more
+  std::function<void()> done_;          // of Stop, until it is called
 };
 
 // Keeps itself alive as long as an operation is under way.
@@ -244,6 +252,7 @@ class JobSessions::Impl::Session : public std::enable_shared_from_this<Session> 
 
   // One batch of what is queued. With nothing there it waits, or is done if the job has ended.
   void Receive() {
+    if (MonotonicNs() > all_->deadline_ns_.value_or(INT64_MAX)) return Finish();
     JobBatch batch;
     batch.labels = labels_;
     ReceiveFrom(unix_.native_handle(), &batch.datagrams);
@@ -318,6 +327,7 @@ class JobSessions::Impl::Session : public std::enable_shared_from_this<Session> 
     all_->groups_->Post([self = shared_from_this()](GroupStore*) {
       boost::asio::post(self->all_->loop_, [self] { self->SayLast("done\n"); });
     });
+    all_->TellIfDone();
   }
 
   void SayLast(std::string text) {
@@ -355,7 +365,11 @@ void JobSessions::Impl::Open(AdminSocket connection, const JobRequest& request) 
   auto session = std::make_shared<Session>(shared_from_this(), std::move(connection), request);
   absl::StatusOr<std::string> where =
       absl::ResourceExhaustedError(absl::StrCat("there are ", kMaxSessions, " jobs already"));
-  if (sessions_.size() < kMaxSessions) where = session->Bind(absl::StrCat(prefix_, next_++));
+  if (deadline_ns_.has_value()) {
+    where = absl::UnavailableError("tallyd is ending");
+  } else if (sessions_.size() < kMaxSessions) {
+    where = session->Bind(absl::StrCat(prefix_, next_++));
+  }
   if (!where.ok()) {
     refused_->Increment();
     return session->Refuse(std::string(where.status().message()));
@@ -401,9 +415,12 @@ void JobSessions::Impl::Show(const JobRecord& job, absl::Time now, bool restored
   });
 }
 
-void JobSessions::Impl::Stop() {
+void JobSessions::Impl::Stop(std::function<void()> done) {
+  deadline_ns_ = MonotonicNs() + kDrainNs;
+  done_ = std::move(done);
   const auto sessions = sessions_;
   for (const auto& [raw, session] : sessions) session->End(kUnknownExitCode);
+  TellIfDone();
 }
 
 JobSessions::JobSessions(Loop* loop, std::string prefix, mode_t mode, PushedGroups* groups,
@@ -419,6 +436,6 @@ void JobSessions::Open(AdminSocket connection, const JobRequest& request) {
 
 void JobSessions::Restore() { impl_->Restore(); }
 
-void JobSessions::Stop() { impl_->Stop(); }
+void JobSessions::Stop(std::function<void()> done) { impl_->Stop(std::move(done)); }
 
 }  // namespace tallyd

@@ -68,8 +68,9 @@ class JobSessions {
   void Restore();
   // Takes over a connection whose request was read, and answers it.
   void Open(AdminSocket connection, const JobRequest& request);
-  // Ends all sessions, whose jobs go on.
-  void Stop();
+  // Ends all sessions, whose jobs go on; from now on others are refused. `done` is called once what
+  // the kernel had queued for them is counted, or after 3 s of that: shards must run until then.
+  void Stop(std::function<void()> done);
 
  private:
   class Impl;

@@ -257,6 +257,44 @@ class JobTest(JobTestBase):
         self.assertEqual((ledger.received, ledger.lost), (10 * 62, 0))
 
 
+# Leaves datagrams in the UDP port of the session and has tallyd end before it can read them.
+LEAVE = """
+import os, signal, socket, sys
+tallyd = int(sys.argv[1])
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.connect((os.environ["STATSD_HOST"], int(os.environ["STATSD_PORT"])))
+os.kill(tallyd, signal.SIGSTOP)
+try:
+    for _ in range(int(sys.argv[2])):
+        udp.send(b"left:1|c")
+    os.kill(tallyd, signal.SIGTERM)
+finally:
+    os.kill(tallyd, signal.SIGCONT)
+"""
+
+
+class EndedDaemonTest(JobTestBase):
+    """Nothing that a job has sent is lost when tallyd ends, and its job is known to have ended."""
+
+    def more_flags(self):
+        state = self.directory / "state"
+        state.mkdir(exist_ok=True)
+        return (f"--state.directory={state}",)
+
+    def test_what_is_queued_is_counted_whatever_it_is(self):
+        count = 500  # far more than a batch
+        self.run_job(sys.executable, "-c", LEAVE, self.daemon.pid, count)
+        self.assertEqual(self.daemon.process.wait(), 0)
+        self.daemon = Daemon(f"--admin.socket={self.socket}", *self.more_flags())
+        self.addCleanup(self.daemon.close)
+        scrape = self.scrape()
+        self.assertEqual(scrape.value("left", job="nightly", instance="a"), count)
+        self.assertEqual(self.ended(scrape, "running"), 0)
+        self.assertEqual(self.ended(scrape, "exit_code"), -1)
+        ledger = self.daemon.ledger()
+        self.assertEqual((ledger.received, ledger.applied, ledger.lost), (count, count, 0))
+
+
 class MappedJobTest(JobTestBase):
     """The session's labels win over those that a mapping rule sets."""
 
