@@ -269,13 +269,15 @@ void AddListener(const Ledger::Listener& listener, LedgerTotals::Listener* total
   total->kernel_dropped += listener.kernel_dropped.Get();
 }
 
+// The shard may be counting. What is accounted for is read before what was received, hence is no
+// more than that: whoever saves it or finds it after a crash can tell what is missing.
 void AddLedger(const Ledger& ledger, LedgerTotals* totals) {
+  totals->folded += ledger.folded.Get();
+  totals->applied += ledger.applied.Get();
+  for (size_t i = 0; i < kDropReasons; ++i) totals->dropped[i] += ledger.dropped[i].Get();
   for (size_t i = 0; i < totals->listeners.size(); ++i) {
     AddListener(ledger.listeners[i], &totals->listeners[i]);
   }
-  totals->applied += ledger.applied.Get();
-  totals->folded += ledger.folded.Get();
-  for (size_t i = 0; i < kDropReasons; ++i) totals->dropped[i] += ledger.dropped[i].Get();
   for (size_t i = 0; i < kRepairReasons; ++i) totals->repaired[i] += ledger.repaired[i].Get();
   for (size_t i = 0; i < kEventKinds; ++i) totals->events[i] += ledger.events[i].Get();
   totals->live_slots += ledger.live_series.Get();

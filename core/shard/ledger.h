@@ -13,26 +13,28 @@
 
 namespace tallyd {
 
-// A number that one thread adds to and any thread reads. Relaxed is enough: it is one location with
-// one writer, so readers never see it go backwards, and no other data hangs on it.
+// A number that one thread adds to and any thread reads. One location with one writer: readers
+// never see it go backwards. Release and acquire: who sees it sees all that was added to other
+// numbers before it, so that sums may be read in an order in which they make sense.
 class LedgerCount {
  public:
   // Owner thread.
   void Add(uint64_t n) {
-    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_release);
   }
   // Owner thread.
-  void Set(uint64_t n) { value_.store(n, std::memory_order_relaxed); }
+  void Set(uint64_t n) { value_.store(n, std::memory_order_release); }
   // Any thread.
-  uint64_t Get() const { return value_.load(std::memory_order_relaxed); }
+  uint64_t Get() const { return value_.load(std::memory_order_acquire); }
 
  private:
   std::atomic<uint64_t> value_{0};
 };
 
 // Invariant, whenever no batch is open: the sum of received samples over listeners = applied + the
-// sum of dropped. One writer, the shard's owner; thread-safe to read from any thread, though
-// several numbers read while a batch is open need not add up.
+// sum of dropped. One writer, the shard's owner, which counts a sample as received before it counts
+// it as applied or dropped; thread-safe to read from any thread. Of numbers read while a batch is
+// open, those received are no fewer than those accounted for if they are read after them.
 struct Ledger {
   static constexpr size_t kMaxListeners = 64;
 

@@ -6,11 +6,13 @@
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <map>
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "daemon/own_metrics_text.h"
@@ -50,6 +52,24 @@ std::string FamilyText(const MetricFamily& family,
   std::string text;
   AppendFamily(family, format, &text);
   return text;
+}
+
+// Else what a crash leaves would have more samples applied than received, for ever.
+TEST(LedgerTotalsTest, WhatIsAccountedForWasReceivedAlsoWhileABatchEnds) {
+  constexpr int kBatches = 50'000;
+  Aggregation aggregation;
+  std::atomic<bool> done = false;
+  std::thread sender([&] {
+    for (int i = 0; i < kBatches; ++i) aggregation.Send("a:1|c\nb:1|nothing");
+    done = true;
+  });
+  uint64_t torn = 0;
+  while (!done) {
+    const LedgerTotals totals = SumLedgers({&aggregation.ledger(0)}, Ledger::kMaxListeners);
+    torn += totals.received < totals.applied + totals.all_dropped ? 1 : 0;
+  }
+  sender.join();
+  EXPECT_EQ(torn, 0);
 }
 
 TEST(OwnMetricsTest, EveryReasonIsThereFromTheStart) {
