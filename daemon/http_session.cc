@@ -8,6 +8,7 @@
 #include <limits>
 #include <string_view>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
@@ -68,6 +69,15 @@ std::optional<std::string> PathOf(std::string_view target) {
 bool HasProperHost(const http::request_header<>& header) {
   const size_t hosts = header.count(http::field::host);
   return hosts == 1 || (hosts == 0 && header.version() < 11);
+}
+
+// RFC 9112 section 6.3: of any other transfer coding, and of one that is sent with a version that
+// has none, it is not certain where the body ends. A proxy before us may see another end than we
+// do.
+bool HasProperFraming(const http::request_header<>& header) {
+  return header.count(http::field::transfer_encoding) == 0 ||
+         (header.version() >= 11 &&
+          absl::EqualsIgnoreCase(JoinFields(header, http::field::transfer_encoding), "chunked"));
 }
 
 // What came is no HTTP; as opposed to: nothing more came.
@@ -190,6 +200,9 @@ void HttpSession::OnHeader(const error_code& error) {
   reads_body_ = has_body && limits_.max_body_bytes > 0;
   keep_alive_ = parser_->get().keep_alive() && (!has_body || reads_body_);
   http_1_0_ = header.version() == 10;
+  if (!HasProperFraming(header)) {
+    return Refuse(http::status::bad_request, "Of transfer codings only chunked is known.");
+  }
   if (access_ != nullptr && access_->wants_password()) return Authorize();
   OnLetIn();
 }

@@ -480,6 +480,17 @@ TEST_F(HttpServerTest, RubbishIsRefused) {
       {"GET /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: "
        "chunked\r\n\r\n",
        400},
+      {"GET /-/ready HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n", 400},
+      {"GET /-/ready HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", 400},
+      {"GET /-/ready HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400},
+      {"GET /-/ready HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: "
+       "chunked\r\n\r\n",
+       400},
+      {"GET /-/ready HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \r\n\r\n", 400},
+      {"GET /-/ready HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\nContent-Length: "
+       "4\r\n\r\na 1\n",
+       400},
+      {"GET /-/ready HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
       {"GET /" + std::string(9000, 'x') + " HTTP/1.1\r\nHost: a\r\n\r\n", 431},
       {"GET / HTTP/1.1\r\nHost: a\r\nX: " + std::string(9000, 'x') + "\r\n\r\n", 431}};
   for (const auto& [request, status] : cases) {

@@ -456,6 +456,20 @@ class PushListenerTest(unittest.TestCase):
             answer = self.push(daemon, cut, headers={"Content-Encoding": "gzip"})
             self.assertEqual((answer.status, groups(daemon.push_port)), (400, {}))
 
+    def test_a_body_without_a_certain_end_changes_nothing(self):
+        with PushDaemon() as daemon:
+            self.assertEqual(self.push(daemon, "a 1\n").status, 200)
+            with socket.create_connection(("127.0.0.1", daemon.push_port), 5) as connection:
+                connection.sendall(b"PUT /metrics/job/j1 HTTP/1.1\r\nHost: x\r\n"
+                                   b"Transfer-Encoding: chunked, identity\r\n\r\n"
+                                   b"4\r\nb 1\n\r\n0\r\n\r\n")
+                answers = b""
+                while part := connection.recv(4096):
+                    answers += part
+            self.assertEqual(answers.count(b"HTTP/1.1 "), 1)
+            self.assertTrue(answers.startswith(b"HTTP/1.1 400 "), answers)
+            self.assertIn(("a", (("instance", ""), ("job", "j1"))), groups(daemon.push_port))
+
     def test_bounds(self):
         with PushDaemon("--push.max-body-bytes=2000", "--push.max-groups=2",
                         "--push.max-group-series=6", "--push.max-series=9") as daemon:
