@@ -1,5 +1,6 @@
 #include "daemon/web/server_tls.h"
 
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 
 #include <string>
@@ -31,7 +32,12 @@ absl::Status UseCertificate(const ServerTlsOptions& options, ssl::context* conte
   if (error) return Unfit(options.cert_file, "a server's certificate", error);
   context->use_private_key(boost::asio::buffer(*key), ssl::context::pem, error);
   if (error) return Unfit(options.key_file, "the key of the server's certificate", error);
-  return absl::OkStatus();
+  // OpenSSL has a place for each type of key, and compared within that of this one alone.
+  if (SSL_CTX_check_private_key(context->native_handle()) == 1) return absl::OkStatus();
+  ::ERR_clear_error();
+  return absl::InvalidArgumentError(
+      absl::StrCat(options.key_file, ": is of another type than the key of the certificate ",
+                   options.cert_file));
 }
 
 absl::Status UseClientAuthorities(const ServerTlsOptions& options, ssl::context* context) {

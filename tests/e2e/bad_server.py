@@ -295,14 +295,15 @@ class Certificates:
                       "-subj", f"/CN=tallyd test {name}")
         return certificate, key
 
-    def make(self, name, host="IP:127.0.0.1", authority=None, days=1):
+    def make(self, name, host="IP:127.0.0.1", authority=None, days=1,
+             kind=("ec", "-pkeyopt", "ec_paramgen_curve:P-256")):
         """(certificate file, key file), made out to `host`; expired if `days` is below 0."""
         authority_pem, authority_key = authority or self.authority
         key, request = self.directory / f"{name}.key", self.directory / f"{name}.csr"
         certificate, extensions = self.directory / f"{name}.pem", self.directory / f"{name}.ext"
         extensions.write_text(f"subjectAltName={host}\n")
-        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                      "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+        self._openssl("req", "-newkey", *kind, "-nodes", "-keyout", key, "-out", request,
+                      "-subj", f"/CN={name}")
         self._openssl("x509", "-req", "-in", request, "-CA", authority_pem, "-CAkey",
                       authority_key, "-CAcreateserial", "-out", certificate, "-days", days,
                       "-extfile", extensions)

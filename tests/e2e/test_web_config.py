@@ -86,6 +86,12 @@ class Site(unittest.TestCase):
         except urllib.error.HTTPError as error:
             return error.code, error.headers, error.read()
 
+    def shown(self, daemon):
+        """The subject of the certificate that it shows."""
+        pem = ssl.get_server_certificate(("127.0.0.1", daemon.port("http")))
+        return subprocess.run(["openssl", "x509", "-noout", "-subject"], input=pem, text=True,
+                              capture_output=True, check=True, timeout=20).stdout
+
     def refused(self, daemon, **keywords):
         with self.assertRaises((OSError, urllib.error.URLError)):
             self.get(daemon, **keywords)
@@ -162,6 +168,7 @@ class PasswordTest(Site):
             wait_for("the complaint", lambda: daemon.get(
                 "/", headers=authorization("ann", "other")).status == 200
                      and "the former one stays" in daemon.log())
+
 
 
 class TlsTest(Site):
@@ -242,20 +249,31 @@ class TlsTest(Site):
                 shutil.copy(source, f"{target}.new")
                 os.replace(f"{target}.new", target)
 
-        def shown(daemon):
-            pem = ssl.get_server_certificate(("127.0.0.1", daemon.port("http")))
-            return subprocess.run(["openssl", "x509", "-noout", "-subject"], input=pem, text=True,
-                                  capture_output=True, check=True, timeout=20).stdout
-
         install("before")
         path = self.write(tls={"cert_file": "turn.pem", "key_file": "turn.key"})
         with self.daemon(path) as daemon:
-            self.assertIn("before", shown(daemon))
+            self.assertIn("before", self.shown(daemon))
             install("after")
-            wait_for("the new certificate", lambda: "after" in shown(daemon))
+            wait_for("the new certificate", lambda: "after" in self.shown(daemon))
             certificate.write_text("broken")
-            wait_for("the complaint", lambda: "after" in shown(daemon)
+            wait_for("the complaint", lambda: "after" in self.shown(daemon)
                      and "the former one stays" in daemon.log())
+
+    def test_a_certificate_waits_for_a_key_of_its_type(self):
+        before = self.certificates.make("turn-ec")
+        after = self.certificates.make("turn-rsa", kind=("rsa:2048",))
+        used = [self.directory / name for name in ("used.pem", "used.key")]
+        for source, target in zip(before, used):
+            shutil.copy(source, target)
+        path = self.write(tls={"cert_file": "used.pem", "key_file": "used.key"})
+        with self.daemon(path) as daemon:
+            shutil.copy(after[0], used[0])
+            wait_for("the complaint", lambda: self.get(daemon)[0] == 200
+                     and "is of another type" in daemon.log())
+            shutil.copy(after[1], used[1])
+            wait_for("the new certificate", lambda: self.get(daemon)[0] == 200
+                     and "was read again" in daemon.log())
+            self.assertIn("turn-rsa", self.shown(daemon))
 
     @needs("prometheus")
     def test_prometheus_scrapes_over_tls_with_a_password(self):
@@ -293,6 +311,14 @@ class FileTest(Site):
         code, _, said = run_tallyd("--check-config", f"--web.config.file={path}")
         self.assertEqual(code, USAGE)
         self.assertIn(str(self.client[1]), said)
+
+    def test_a_certificate_and_a_key_of_two_types(self):
+        rsa = self.certificates.make("rsa", kind=("rsa:2048",))
+        for pair in ((self.server[0], rsa[1]), (rsa[0], self.server[1])):
+            path = self.write(tls=dict(zip(("cert_file", "key_file"), map(str, pair))))
+            code, _, said = run_tallyd("--check-config", f"--web.config.file={path}")
+            self.assertEqual(code, USAGE)
+            self.assertIn(f"{pair[1]}: is of another type", said)
 
     @needs("promtool")
     def test_promtool_takes_our_example_and_so_do_we(self):
