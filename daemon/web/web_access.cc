@@ -38,17 +38,31 @@ bool ReadBasic(const std::string& authorization, std::string* user, std::string*
 std::string SignatureOf(const std::string& path) {
   struct stat what {};
   if (path.empty() || ::stat(path.c_str(), &what) != 0) return "-;";
+  // The time of change, since rights and owners change no other.
   return absl::StrCat(what.st_dev, ",", what.st_ino, ",", what.st_size, ",", what.st_mtim.tv_sec,
-                      ",", what.st_mtim.tv_nsec, ";");
+                      ",", what.st_mtim.tv_nsec, ",", what.st_ctim.tv_sec, ",",
+                      what.st_ctim.tv_nsec, ";");
+}
+
+std::string SignatureOfNamed(const WebConfig& config) {
+  std::string signature;
+  if (!config.tls.has_value()) return signature;
+  for (const std::string& file :
+       {config.tls->cert_file, config.tls->key_file, config.tls->client_ca_file}) {
+    signature += SignatureOf(file);
+  }
+  return signature;
 }
 
 }  // namespace
 
 absl::StatusOr<WebAccess::Loaded> WebAccess::Load(const std::string& file) {
+  Loaded loaded;
+  loaded.signature = SignatureOf(file);
   absl::StatusOr<WebConfig> config = LoadWebConfig(file);
   if (!config.ok()) return config.status();
-  Loaded loaded;
   loaded.config = *std::move(config);
+  loaded.signature += SignatureOfNamed(loaded.config);
   if (loaded.config.tls.has_value()) {
     auto tls = MakeServerTls(*loaded.config.tls);
     if (!tls.ok()) return tls.status();
@@ -69,7 +83,6 @@ absl::StatusOr<std::shared_ptr<WebAccess>> WebAccess::Open(boost::asio::io_conte
   absl::StatusOr<Loaded> loaded = Load(file);
   if (!loaded.ok()) return loaded.status();
   access->Use(*std::move(loaded));
-  access->signature_ = access->Signature();
   return access;
 }
 
@@ -94,6 +107,7 @@ WebAccess::WebAccess(boost::asio::io_context* loop, std::string file,
 void WebAccess::Use(Loaded loaded) {
   config_ = std::move(loaded.config);
   tls_ = std::move(loaded.tls);
+  signature_ = std::move(loaded.signature);
   headers_ = std::make_shared<const Headers>(config_.headers);
   if (!config_.users.empty() && passwords_ == nullptr) {
     passwords_ = std::make_unique<PasswordCheck>();
@@ -101,36 +115,42 @@ void WebAccess::Use(Loaded loaded) {
   if (passwords_ != nullptr) passwords_->SetUsers(config_.users);
 }
 
-std::string WebAccess::Signature() const {
-  std::string signature = SignatureOf(file_);
-  if (!config_.tls.has_value()) return signature;
-  for (const std::string& file :
-       {config_.tls->cert_file, config_.tls->key_file, config_.tls->client_ca_file}) {
-    signature += SignatureOf(file);
+absl::StatusOr<WebAccess::Loaded> WebAccess::LoadAgain() const {
+  absl::StatusOr<Loaded> loaded = Load(file_);
+  if (!loaded.ok()) return loaded;
+  if (loaded->config.tls.has_value() != config_.tls.has_value()) {
+    return absl::InvalidArgumentError("TLS begins and ends with a start, not with a reload");
   }
-  return signature;
+  // A file that is being written may be empty for a moment.
+  if (loaded->config.users.empty() && !config_.users.empty()) {
+    return absl::InvalidArgumentError("passwords end with a start, not with a reload");
+  }
+  return loaded;
 }
 
 void WebAccess::LookAgain() {
   const int64_t now_ns = MonotonicNs();
   if (file_.empty() || now_ns - looked_ns_ < kLookAgainNs) return;
   looked_ns_ = now_ns;
-  std::string signature = Signature();
+  const std::string signature = SignatureOf(file_) + SignatureOfNamed(config_);
   if (signature == signature_) return;
-  signature_ = std::move(signature);
-  absl::StatusOr<Loaded> loaded = Load(file_);
-  if (loaded.ok() && loaded->config.tls.has_value() != config_.tls.has_value()) {
-    loaded = absl::InvalidArgumentError("TLS begins and ends with a start, not with a reload");
-  }
-  if (!loaded.ok()) {
-    reload_failures_->Increment();
-    return LogError("the web configuration cannot be used, the former one stays",
-                    {{"file", file_}, {"error", std::string(loaded.status().message())}});
-  }
+  absl::StatusOr<Loaded> loaded = LoadAgain();
+  if (!loaded.ok()) return OnUnusable(signature, loaded.status());
   Use(*std::move(loaded));
-  signature_ = Signature();  // other files may be named now
+  unusable_.clear();
   reload_successes_->Increment();
   LogInfo("the web configuration was read again", {{"file", file_}});
+}
+
+// What it lacks may come without a change to the files that we know, so it is tried again and
+// again; it is worth saying once.
+void WebAccess::OnUnusable(const std::string& signature, const absl::Status& why) {
+  std::string unusable = absl::StrCat(signature, why.message());
+  if (unusable == unusable_) return;
+  unusable_ = std::move(unusable);
+  reload_failures_->Increment();
+  LogError("the web configuration cannot be used, the former one stays",
+           {{"file", file_}, {"error", std::string(why.message())}});
 }
 
 std::shared_ptr<boost::asio::ssl::context> WebAccess::TlsForConnection() {

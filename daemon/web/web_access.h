@@ -29,8 +29,9 @@ namespace tallyd {
 enum class WebRefusal : uint8_t { kHandshake, kUnauthorized, kBusy, kForeignOrigin, kCount };
 
 // The files are looked at again on new connections, at most once a second. What was changed holds
-// from then on; if it cannot be used, what was in force stays, and the log says so. Whether there
-// is TLS is decided at the start.
+// from then on; if it cannot be used, what was in force stays, the log says so once, and it is
+// tried again with each look. Whether there is TLS is decided at the start, and passwords do not
+// end.
 //
 // Ownership: the thread that runs `loop`, which outlives it, as does the registry.
 class WebAccess {
@@ -65,13 +66,15 @@ class WebAccess {
   struct Loaded {
     WebConfig config;
     std::shared_ptr<boost::asio::ssl::context> tls;
+    std::string signature;  // of the files, each from before it was read
   };
 
   WebAccess(boost::asio::io_context* loop, std::string file, prometheus::Registry* registry);
   static absl::StatusOr<Loaded> Load(const std::string& file);
+  absl::StatusOr<Loaded> LoadAgain() const;
   void Use(Loaded loaded);
   void LookAgain();
-  std::string Signature() const;
+  void OnUnusable(const std::string& signature, const absl::Status& why);
 
   boost::asio::io_context* const loop_;
   const std::string file_;  // empty: none
@@ -79,7 +82,8 @@ class WebAccess {
   std::shared_ptr<boost::asio::ssl::context> tls_;
   std::shared_ptr<const Headers> headers_ = std::make_shared<const Headers>();
   std::unique_ptr<PasswordCheck> passwords_;  // null until there are users, and once stopped
-  std::string signature_;                     // of the files as they were last read
+  std::string signature_;                     // of the files that are in force
+  std::string unusable_;                      // signature and reason of what was last complained of
   int64_t looked_ns_ = 0;
 
   std::array<prometheus::Counter*, static_cast<size_t>(WebRefusal::kCount)> refused_{};

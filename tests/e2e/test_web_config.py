@@ -170,6 +170,18 @@ class PasswordTest(Site):
                      and "the former one stays" in daemon.log())
 
 
+    def test_passwords_do_not_end_while_the_file_is_being_written(self):
+        path = self.write(users={"ann": self.hash})
+        with self.daemon(path) as daemon:
+            headers = authorization("ann", "secret")
+            path.write_text("")
+            wait_for("the complaint", lambda: daemon.get("/", headers=headers).status == 200
+                     and "passwords end with a start" in daemon.log())
+            self.assertEqual(daemon.get("/").status, 401)
+            self.write(users={"ann": bcrypt("other")})
+            wait_for("the new password", lambda: daemon.get(
+                "/", headers=authorization("ann", "other")).status == 200)
+
 
 class TlsTest(Site):
     def test_scrape_and_push_over_tls(self):
@@ -274,6 +286,17 @@ class TlsTest(Site):
             wait_for("the new certificate", lambda: self.get(daemon)[0] == 200
                      and "was read again" in daemon.log())
             self.assertIn("turn-rsa", self.shown(daemon))
+
+    def test_what_could_not_be_used_is_tried_again(self):
+        path = self.write(tls={})
+        with self.daemon(path) as daemon:
+            self.write(tls={"cert_file": "late.pem", "key_file": "late.key"})
+            wait_for("the complaint", lambda: self.get(daemon)[0] == 200
+                     and "the former one stays" in daemon.log())
+            self.certificates.make("late")  # no file that is in force has changed
+            wait_for("the new certificate", lambda: "late" in self.shown(daemon))
+            # However often it was tried: once for what was missing, once if a file was half written.
+            self.assertLessEqual(daemon.log().count("the former one stays"), 2)
 
     @needs("prometheus")
     def test_prometheus_scrapes_over_tls_with_a_password(self):
