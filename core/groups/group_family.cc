@@ -43,6 +43,11 @@ absl::StatusOr<PushedLabels> JoinLabels(const std::string& name, PushedLabels la
     return grouping.count(label.first) > 0;
   };
   labels.erase(std::remove_if(labels.begin(), labels.end(), is_overridden), labels.end());
+  // The group's alone have the bound of whoever named it.
+  if (!labels.empty() && labels.size() + grouping.size() > kMaxPushedLabels) {
+    return Refusal(name, "",
+                   absl::StrCat("has more than ", kMaxPushedLabels, " labels with its group's"));
+  }
   labels.insert(labels.end(), grouping.begin(), grouping.end());
   const auto is_instance = [](const auto& label) { return label.first == "instance"; };
   if (std::none_of(labels.begin(), labels.end(), is_instance)) labels.emplace_back("instance", "");

@@ -37,7 +37,7 @@ struct GroupFamily {
 
 // Gives pushed metrics the labels of their group, which win over their own, and "instance" if they
 // have none. InvalidArgument, in the Pushgateway's words, for what could not be shown: bad names
-// and labels, and one series twice.
+// and labels, too many labels, and one series twice.
 absl::StatusOr<std::shared_ptr<const GroupFamily>> MakeGroupFamily(const std::string& name,
                                                                    PushedFamily family,
                                                                    const Grouping& grouping);

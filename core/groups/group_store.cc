@@ -43,6 +43,18 @@ std::string KeyOf(GroupOwner owner, const Grouping& grouping) {
   return key;
 }
 
+// Of text that each series of the group has at least.
+size_t LeastTextBytes(const Grouping& grouping) {
+  size_t bytes = 0;
+  for (const auto& [name, value] : grouping) bytes += name.size() + value.size();
+  return bytes;
+}
+
+absl::Status NoRoom(const GroupLimits& limits) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("there is no room for more pushed series (at most ", limits.series, ")"));
+}
+
 bool IsOurOwn(std::string_view name) {
   return absl::StartsWith(View(name), "tallyd_") || absl::StartsWith(View(name), "process_");
 }
@@ -186,12 +198,18 @@ absl::StatusOr<GroupStore::Families> GroupStore::Check(Push* push, const Group* 
       }
     }
   }
+  const size_t series_bytes = std::max<size_t>(1, LeastTextBytes(push->grouping));
+  size_t room = limits_.bytes;
   for (auto& [name, family] : push->families) {
     if (push->owner == GroupOwner::kPusher && (name == kPushTime || name == kFailureTime)) continue;
     if (push->owner == GroupOwner::kPusher && IsOurOwn(name)) {
       return absl::InvalidArgumentError(absl::StrCat(
           "metric name \"", name, "\" is reserved: tallyd_ and process_ are its own metrics"));
     }
+    // The group's labels stand in every series: a short push to a long path can be too much, which
+    // is known before it takes the memory.
+    if (family.metrics.size() > room / series_bytes) return NoRoom(limits_);
+    room -= family.metrics.size() * series_bytes;
     auto made = MakeGroupFamily(name, std::move(family), push->grouping);
     if (!made.ok()) return made.status();
     if (push->mode == PushMode::kAdd && group != nullptr) {
@@ -308,8 +326,7 @@ absl::Status GroupStore::CheckRoom(const Families& families, const Group* group,
                                                      " are allowed"));
   }
   if (others + samples > limits_.series || others_bytes + bytes > limits_.bytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("there is no room for more pushed series (at most ", limits_.series, ")"));
+    return NoRoom(limits_);
   }
   return absl::OkStatus();
 }

@@ -81,6 +81,9 @@ absl::StatusOr<Grouping> ParseGrouping(std::string_view path_untrusted) {
   }
   if (job->empty()) return absl::InvalidArgumentError("job name is required");
   grouping["job"] = *std::move(job);
+  if (grouping.size() > kMaxPushedLabels) {
+    return absl::InvalidArgumentError(absl::StrCat("more than ", kMaxPushedLabels, " labels"));
+  }
   for (const auto& [name, value] : grouping) {
     if (!IsUtf8(value)) {
       return absl::InvalidArgumentError(absl::StrCat("label ", name, " is not UTF-8"));

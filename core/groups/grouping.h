@@ -16,8 +16,8 @@ using Grouping = std::map<std::string, std::string, std::less<>>;
 
 // Reads what stands behind "/metrics/" in a path that is percent-decoded: "job/NAME" or
 // "job@base64/NAME", then pairs of label and value, of which those called LABEL@base64 have
-// base64url values with or without padding. InvalidArgument in the Pushgateway's words, NotFound if
-// this is no path of a group.
+// base64url values with or without padding. InvalidArgument in the Pushgateway's words, and for
+// more labels than a series may have; NotFound if this is no path of a group.
 absl::StatusOr<Grouping> ParseGrouping(std::string_view path_untrusted);
 
 }  // namespace tallyd

@@ -54,7 +54,7 @@ struct PushedFamily {
 // By name.
 using PushedFamilies = std::map<std::string, PushedFamily, std::less<>>;
 
-// What one series may have at most; more makes the body unreadable.
+// What one series may have at most, with its group's; more makes a body unreadable, or a path bad.
 inline constexpr size_t kMaxPushedLabels = 64;
 
 // What a body may hold, as long as it is being read. Families count as samples, and so do buckets

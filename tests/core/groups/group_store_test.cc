@@ -221,5 +221,23 @@ TEST_F(SmallGroupStoreTest, RefusesWhatThereIsNoRoomForAndChangesNothing) {
   EXPECT_TRUE(Apply(kJob, "").ok());
 }
 
+// Two series alike are seen when they are made, so these were not.
+TEST_F(SmallGroupStoreTest, APathThatIsTooLongForItsSeriesIsRefusedBeforeTheyAreMade) {
+  const Grouping long_path = {{"job", "j"}, {"path", std::string(12'000, 'x')}};
+  const std::string alike = "a 1\na 1\n";
+  EXPECT_EQ(Apply(kJob, alike).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Apply(long_path, alike).code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(GroupStoreTest, LabelsOfTheGroupCountAmongThoseOfASeries) {
+  std::string labels;
+  for (int i = 1; i < 63; ++i) labels += "l" + std::to_string(i) + "=\"\",";
+  EXPECT_TRUE(Apply(kJob, "a{" + labels + "x=\"\"} 1\n").ok());
+  EXPECT_TRUE(Apply(kJob, "a{" + labels + "x=\"\",job=\"k\"} 1\n").ok());
+  const absl::Status more = Apply(kJob, "a{" + labels + "x=\"\",y=\"\"} 1\n");
+  EXPECT_EQ(more.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(more.message(), HasSubstr("more than 64 labels"));
+}
+
 }  // namespace
 }  // namespace tallyd

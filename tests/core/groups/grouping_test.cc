@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 namespace tallyd {
 namespace {
 
@@ -24,6 +26,14 @@ TEST(GroupingTest, RefusesOthers) {
   for (const char* path : {"", "job", "job/", "jobs/j", "other/job/j"}) {
     EXPECT_EQ(ParseGrouping(path).status().code(), absl::StatusCode::kNotFound) << path;
   }
+}
+
+TEST(GroupingTest, AGroupHasAsManyLabelsAsASeriesMayHave) {
+  std::string path = "job/j";
+  for (int i = 1; i < 64; ++i) path += "/l" + std::to_string(i) + "/v";
+  EXPECT_EQ(ParseGrouping(path)->size(), 64u);
+  EXPECT_EQ(ParseGrouping(path + "/l1/w")->size(), 64u);
+  EXPECT_EQ(ParseGrouping(path + "/l64/v").status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace
