@@ -122,17 +122,18 @@ class GatewayReader : private PushTargetReader {
 };
 
 void CheckNames(const std::vector<PushgatewayOptions>& targets,
-                std::vector<std::string>* problems) {
+                const std::vector<std::string>& origins, std::vector<std::string>* problems) {
   std::set<std::string> names;
   std::set<std::string> groups;
-  for (const PushgatewayOptions& target : targets) {
-    const std::string group = absl::StrCat(target.url.ToString(), target.key.Path());
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const std::string& name = targets[i].name;
+    const std::string group = absl::StrCat(targets[i].url.ToString(), targets[i].key.Path());
     if (!groups.insert(group).second) {
       problems->push_back(
-          absl::StrCat("push.pushgateway: two targets would write over each other at ", group));
-    } else if (!names.insert(target.name).second) {
-      problems->push_back(absl::StrCat("push.pushgateway: two targets are called ", target.name,
-                                       "; give them a name"));
+          absl::StrCat(origins[i], ": two targets would write over each other at ", group));
+    } else if (!names.insert(name).second) {
+      problems->push_back(
+          absl::StrCat(origins[i], ": two targets are called ", name, "; give them a name"));
     }
   }
 }
@@ -185,9 +186,10 @@ std::string CheckPushAccess(const HttpUrl& url, const PushCredentials& credentia
 std::vector<PushgatewayOptions> ReadPushgateways(const FlagValues& values,
                                                  const PushDefaults& defaults,
                                                  std::vector<std::string>* problems) {
+  std::vector<std::string> origins;
   auto targets = ReadPushTargets<PushgatewayOptions, GatewayReader>("push.pushgateway", values,
-                                                                    defaults, problems);
-  if (problems->empty()) CheckNames(targets, problems);
+                                                                    defaults, problems, &origins);
+  if (problems->empty()) CheckNames(targets, origins, problems);
   return targets;
 }
 

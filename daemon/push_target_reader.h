@@ -73,19 +73,21 @@ class PushTargetReader {
   bool has_url_ = false;
 };
 
-// The targets of one kind: of the flag "`kind`-url", then the records of "`kind`". `Reader` has
-// Read, for a leaf and its keys without the number of the record, ReadOption, for one whose keys
-// are joined by dots, and Finish, which gives the target.
+// The targets of one kind: of the flag "`kind`-url", then the records of "`kind`"; `origins` says
+// where each begins. `Reader` has Read, for a leaf and its keys without the number of the record,
+// ReadOption, for one whose keys are joined by dots, and Finish, which gives the target.
 template <typename Target, typename Reader>
 std::vector<Target> ReadPushTargets(const std::string& kind, const FlagValues& values,
                                     const PushDefaults& defaults,
-                                    std::vector<std::string>* problems) {
+                                    std::vector<std::string>* problems,
+                                    std::vector<std::string>* origins) {
   std::vector<Target> targets;
   const auto url = values.find(kind + "-url");
   if (url != values.end() && !url->second.empty() && !url->second.front().text.empty()) {
     Reader reader(defaults, url->second.front(), problems);
     reader.ReadOption("url", url->second.front());
     targets.push_back(reader.Finish());
+    origins->push_back(url->second.front().origin);
   }
   const auto records = values.find(kind);
   const std::vector<FlagValue> none;
@@ -93,6 +95,7 @@ std::vector<Target> ReadPushTargets(const std::string& kind, const FlagValues& v
   // The leaves of one record come one after the other, its own before those below it.
   for (size_t i = 0; i < leaves.size();) {
     Reader reader(defaults, leaves[i], problems);
+    origins->push_back(leaves[i].origin);
     const std::string& number = leaves[i].keys.front();
     for (++i; i < leaves.size() && leaves[i].keys.front() == number; ++i) {
       reader.Read({leaves[i].keys.begin() + 1, leaves[i].keys.end()}, leaves[i]);

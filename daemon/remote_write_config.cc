@@ -180,13 +180,15 @@ class RemoteWriteReader : private PushTargetReader {
 std::vector<RemoteWriteOptions> ReadRemoteWrites(const FlagValues& values,
                                                  const PushDefaults& defaults,
                                                  std::vector<std::string>* problems) {
-  auto targets = ReadPushTargets<RemoteWriteOptions, RemoteWriteReader>("push.remote-write", values,
-                                                                        defaults, problems);
+  std::vector<std::string> origins;
+  auto targets = ReadPushTargets<RemoteWriteOptions, RemoteWriteReader>(
+      "push.remote-write", values, defaults, problems, &origins);
   std::set<std::string> names;
-  for (const RemoteWriteOptions& target : targets) {
-    if (names.insert(target.name).second || !problems->empty()) continue;
-    problems->push_back(absl::StrCat("push.remote-write: two targets are called ", target.name,
-                                     "; give them a name"));
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const std::string& name = targets[i].name;
+    if (names.insert(name).second || !problems->empty()) continue;
+    problems->push_back(
+        absl::StrCat(origins[i], ": two targets are called ", name, "; give them a name"));
   }
   return targets;
 }

@@ -440,7 +440,9 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
     result.body = answer.body().substr(0, options_.kept_answer_bytes);
     if (result.cause != PushCause::kOk) {
       result.error = absl::StrCat("status ", result.status);
-      const std::string readable = Readable(result.body);
+      // A redirect's text repeats the URL with its query, which may hold a password.
+      const std::string readable =
+          result.cause == PushCause::kRedirect ? "" : Readable(result.body);
       if (!readable.empty()) absl::StrAppend(&result.error, ": ", readable);
     }
     return result;

@@ -93,7 +93,7 @@ std::string HttpUrl::Authority() const {
 }
 
 std::string HttpUrl::ToString() const {
-  return absl::StrCat(tls ? "https://" : "http://", Authority(), path);
+  return absl::StrCat(tls ? "https://" : "http://", Authority(), path.substr(0, path.find('?')));
 }
 
 }  // namespace tallyd

@@ -19,7 +19,7 @@ struct HttpUrl {
 
   // For the Host header: without the port if it is the scheme's own.
   std::string Authority() const;
-  // As Parse reads it.
+  // For people and metrics: without the query, which may hold a password.
   std::string ToString() const;
 
   bool tls = false;

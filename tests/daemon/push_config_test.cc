@@ -156,13 +156,30 @@ TEST(PushConfigTest, RefusesWhatIsNoListOfMaps) {
 TEST(PushConfigTest, TargetsMustBeToldApart) {
   EXPECT_THAT(Problem("series: {limit: 10}\npush:\n  pushgateway:\n"
                       "    - {url: \"http://gw\", job: a}\n    - {url: \"http://gw\", job: a}\n"),
-              HasSubstr("two targets would write over each other at http://gw/metrics/job/a"));
+              HasSubstr("/etc/t.yaml:5: push.pushgateway: two targets would write over each other "
+                        "at http://gw/metrics/job/a"));
   EXPECT_THAT(Problem("series: {limit: 10}\npush:\n  pushgateway:\n"
                       "    - {url: \"http://gw\", job: a}\n    - {url: \"http://gw\", job: b}\n"),
-              HasSubstr("two targets are called http://gw; give them a name"));
+              HasSubstr("/etc/t.yaml:5: push.pushgateway: two targets are called http://gw; "
+                        "give them a name"));
   std::string many = "series: {limit: 10}\npush:\n  pushgateway:\n";
   for (int i = 0; i < 17; ++i) absl::StrAppend(&many, "    - url: http://gw", i, "\n");
   EXPECT_THAT(Problem(many), HasSubstr("at most 16 targets"));
+}
+
+// InfluxDB takes a password there.
+TEST(PushConfigTest, ARemoteWritesQueryIsNotInItsName) {
+  const std::string targets =
+      "push:\n  remote-write:\n    - url: http://a/write?db=p&p=secret\n"
+      "    - url: http://b/write?db=p&p=secret\n";
+  const absl::StatusOr<Options> options = FromYaml(targets);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->remote_writes[0].name, "http://a/write");
+  EXPECT_EQ(options->remote_writes[0].url.path, "/write?db=p&p=secret");
+  const std::string problem = Problem(targets + "    - url: http://b/write?db=q&p=secret\n");
+  EXPECT_THAT(problem, HasSubstr("/etc/t.yaml:5: push.remote-write: two targets are called "
+                                 "http://b/write; give them a name"));
+  EXPECT_EQ(problem.find("secret"), std::string::npos) << problem;
 }
 
 }  // namespace

@@ -181,7 +181,9 @@ TEST_F(HttpClientTest, EveryStatusHasItsCause) {
     const HttpResult result = Send();
     EXPECT_EQ(result.cause, c.cause);
     EXPECT_EQ(absl::StrCat(result.status), std::string(c.status, 3));
-    EXPECT_EQ(result.error, result.ok() ? "" : absl::StrCat("status ", result.status, ": be so"));
+    const bool says_why = c.cause != PushCause::kRedirect;
+    EXPECT_EQ(result.error,
+              result.ok() ? "" : absl::StrCat("status ", result.status, says_why ? ": be so" : ""));
     client_.reset();  // the server waits for the connection's end
   }
 }
@@ -512,11 +514,11 @@ TEST(HttpUrlTest, ReadsWhatIsAUrl) {
   } cases[] = {
       {"http://gateway:9091", "http://gateway:9091", "gateway:9091"},
       {"HTTPS://gateway/", "https://gateway/", "gateway"},
-      {"https://gateway:443/a/b?c=d", "https://gateway/a/b?c=d", "gateway"},
+      {"https://gateway:443/a/b?c=d", "https://gateway/a/b", "gateway"},
       {"http://127.0.0.1", "http://127.0.0.1", "127.0.0.1"},
       {"http://[::1]:80/x", "http://[::1]/x", "[::1]"},
       {"http://[fe80::1]:9091", "http://[fe80::1]:9091", "[fe80::1]:9091"},
-      {"http://gateway?x", "http://gateway/?x", "gateway"},
+      {"http://gateway?x", "http://gateway/", "gateway"},
   };
   for (const auto& c : cases) {
     const absl::StatusOr<HttpUrl> url = HttpUrl::Parse(c.text);
