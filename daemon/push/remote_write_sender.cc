@@ -287,8 +287,9 @@ void RemoteWriteSender::SendProbe(int number) {
   connection.under_way = true;
   connection.probing = true;
   connection.wants_probe = false;
-  host_->Send(number, {WriteProtocol::k1,
-                       std::make_shared<const std::string>(builder_.Build(WriteProtocol::k1, {}))});
+  connection.protocol = protocol_;
+  host_->Send(number,
+              {protocol_, std::make_shared<const std::string>(builder_.Build(protocol_, {}))});
 }
 
 RemoteWriteSender::Verdict RemoteWriteSender::Judge(const WriteAnswer& answer, bool probe,
@@ -355,6 +356,11 @@ void RemoteWriteSender::CompareClocks(const WriteAnswer& answer) {
 void RemoteWriteSender::OnProbeAnswer(Connection* connection, Verdict verdict,
                                       const WriteAnswer& answer) {
   if (verdict == Verdict::kRefused) return OnRefused(answer);
+  if (verdict == Verdict::kUnsupported) {
+    FallBack();
+    probe_at_ns_ = 0;
+    return;
+  }
   if (refused()) {
     if (verdict != Verdict::kStored && verdict != Verdict::kBadBatch) {
       probe_at_ns_ = host_->MonotonicNs() + Ns(kProbeInterval);

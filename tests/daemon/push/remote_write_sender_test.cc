@@ -755,6 +755,30 @@ TEST_F(Version2Test, FallsBackOn415) {
   EXPECT_EQ(sender().Trouble(), "");
 }
 
+TEST_F(Version2Test, SendsNothingElseToAReceiverOf2Alone) {
+  world_.target = [](const Request& request) {
+    WriteAnswer answer = Status(request.protocol == WriteProtocol::k2 ? 204 : 415);
+    answer.written = WrittenCounts{.samples = 2'000};
+    return answer;
+  };
+  Run(absl::Seconds(5));
+  EXPECT_EQ(world_.stored, 100u);
+  EXPECT_EQ(sender().Trouble(), "");
+  for (const Request& request : world_.requests) EXPECT_EQ(request.protocol, WriteProtocol::k2);
+}
+
+TEST_F(Version2Test, FallsBackOn415AfterARefusal) {
+  TargetIsDown(404);
+  Run(absl::Seconds(5));
+  ASSERT_THAT(sender().Trouble(), HasSubstr("refused"));
+  world_.target = [](const Request& request) {
+    return Status(request.protocol == WriteProtocol::k2 ? 415 : 204);
+  };
+  Run(absl::Seconds(31));
+  ExpectAllStored();
+  EXPECT_EQ(sender().Trouble(), "");
+}
+
 TEST_F(RemoteWriteSenderTest, BearsARenderingThatDoesNotCome) {
   sender().Advance();
   Run(absl::Milliseconds(1));
