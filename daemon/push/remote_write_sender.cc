@@ -465,7 +465,8 @@ void RemoteWriteSender::OnRetry(Connection* connection, const WriteAnswer& answe
   const absl::Duration bounded = std::min(std::max(asked, kMinBackoff), kMaxRetryAfter);
   // Not all senders shall come back in the same moment.
   constexpr double kJitter = 0.1;
-  paused_until_ns_ = now + Ns(bounded * (1 + kJitter * host_->Random()));
+  const int64_t until_ns = now + Ns(bounded * (1 + kJitter * host_->Random()));
+  paused_until_ns_ = std::max(paused_until_ns_, until_ns);
 }
 
 // Full jitter: anywhere between at once and the bound, which doubles.

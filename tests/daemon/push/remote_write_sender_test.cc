@@ -505,6 +505,20 @@ TEST_F(RemoteWriteSenderTest, WaitsAsLongAsRetryAfterSays) {
   ExpectAllStored();
 }
 
+TEST_F(RemoteWriteSenderTest, ALaterAnswerDoesNotShortenRetryAfter) {
+  Run(absl::Seconds(5));
+  world_.target = [](const Request& request) {
+    WriteAnswer answer = Status(429);
+    if (request.connection == 3) answer.retry_after = absl::Seconds(60);
+    return answer;
+  };
+  Run(absl::Seconds(6));
+  ASSERT_FALSE(world_.requests.empty());
+  world_.requests.clear();
+  Run(absl::Seconds(55));
+  EXPECT_THAT(world_.requests, IsEmpty());
+}
+
 TEST_F(RemoteWriteSenderTest, BoundsRetryAfter) {
   Run(absl::Seconds(5));
   world_.target = [](const Request&) {
