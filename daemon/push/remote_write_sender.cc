@@ -247,6 +247,7 @@ bool RemoteWriteSender::CutBatch(Connection* connection, int64_t now) {
     if (!quarantine_.empty()) records = WithoutQuarantined(std::move(records), now);
     if (records.empty()) continue;
     connection->batch = std::make_unique<WriteBatch>(std::move(records), now);
+    connection->batch->successes_at_birth = successes_;
     connection->batch->successes_before = successes_;
     return true;
   }
@@ -315,10 +316,12 @@ void RemoteWriteSender::OnAnswer(int number, const WriteAnswer& answer) {
   const bool probe = connection.probing;
   const Verdict verdict = Judge(answer, probe, connection.protocol);
   if (probe && verdict == Verdict::kStored) CompareClocks(answer);
-  if (verdict == Verdict::kStored) {
+  if (verdict == Verdict::kStored) connection.retry_at_ns = 0;
+  // While a batch fails, an empty request that is taken does not show that data is.
+  const bool shows_health = !probe || connection.batch == nullptr;
+  if (verdict == Verdict::kStored && shows_health) {
     ++successes_;
     connection.failures = 0;
-    connection.retry_at_ns = 0;
     if (std::exchange(trouble_told_, false)) host_->Inform("the target takes data again", "");
   }
   if (probe) {
@@ -377,7 +380,7 @@ void RemoteWriteSender::OnProbeAnswer(Connection* connection, Verdict verdict,
       connection->retry_at_ns = host_->MonotonicNs() + Ns(kProbeInterval);
       if (final_step_ != FinalStep::kNone) finished_ = true;
     }
-    if (connection->batch != nullptr) OnBadPiece(connection, answer);
+    if (connection->batch != nullptr) OnSuspectPiece(connection, answer);
     return;
   }
   OnRetry(connection, answer);
@@ -391,8 +394,21 @@ void RemoteWriteSender::OnStored(Connection* connection, const WriteAnswer& answ
     stored = std::min(stored, answer.written->samples + answer.written->histograms);
     Drop(WriteDrop::kRejected, sent.samples + sent.histograms - stored);
   }
+  if (sent.histograms > 0) native_taken_ = true;
   host_->CountStored(stored);
   batch.PieceDone();
+  batch.successes_before = successes_;
+}
+
+// The target takes an empty request, but not this. One whose storage is down may do so too: nothing
+// is a culprit before the target has taken any data since the batch was cut.
+void RemoteWriteSender::OnSuspectPiece(Connection* connection, const WriteAnswer& answer) {
+  WriteBatch& batch = *connection->batch;
+  if (successes_ > batch.successes_at_birth) return OnBadPiece(connection, answer);
+  // Where nothing but native histograms is sent there may never be such data.
+  const bool is_native = batch.piece_counts().samples == 0;
+  if (is_native && !native_taken_ && !native_refused_) return FallBackToClassic(answer);
+  batch.PutOffPiece();
   batch.successes_before = successes_;
 }
 

@@ -171,6 +171,7 @@ class RemoteWriteSender {
   Verdict Judge(const WriteAnswer& answer, bool probe, WriteProtocol protocol) const;
   void OnProbeAnswer(Connection* connection, Verdict verdict, const WriteAnswer& answer);
   void OnStored(Connection* connection, const WriteAnswer& answer);
+  void OnSuspectPiece(Connection* connection, const WriteAnswer& answer);
   void OnBadPiece(Connection* connection, const WriteAnswer& answer);
   void OnCulprit(WriteBatch* batch, const WriteAnswer& answer);
   void OnRetry(Connection* connection, const WriteAnswer& answer);
@@ -200,9 +201,10 @@ class RemoteWriteSender {
   int64_t next_beat_ns_ = 0;
   int64_t paused_until_ns_ = 0;  // by Retry-After
   WriteProtocol protocol_;
+  bool native_taken_ = false;  // ever
   bool native_refused_ = false;
   bool trouble_told_ = false;  // that the target does not answer
-  uint64_t successes_ = 0;     // requests stored
+  uint64_t successes_ = 0;     // requests stored, without those about a batch that failed
   std::string refusal_;        // why the target is probed only; "": it is not
   int64_t probe_at_ns_ = 0;
   FinalStep final_step_ = FinalStep::kNone;

@@ -1,5 +1,6 @@
 #include "daemon/push/write_batch.h"
 
+#include <algorithm>
 #include <span>
 #include <utility>
 
@@ -40,6 +41,13 @@ void WriteBatch::HalvePiece() {
   PieceDone();
   pieces_.push_back({middle, piece.end});
   pieces_.push_back({piece.begin, middle});
+}
+
+void WriteBatch::PutOffPiece() {
+  const bool halves = piece_size() > 1;
+  if (halves) HalvePiece();
+  std::rotate(pieces_.begin(), pieces_.end() - (halves ? 2 : 1), pieces_.end());
+  body_.reset();
 }
 
 void WriteBatch::PieceIsCulprit() {

@@ -43,6 +43,8 @@ class WriteBatch {
   void PieceDone();
   // Into halves, the first of which is then in hand. Of a piece of at least two.
   void HalvePiece();
+  // All others first; in halves, if it can be halved.
+  void PutOffPiece();
   // The piece in hand, of one series, is a culprit.
   void PieceIsCulprit();
   int culprits() const { return culprits_; }
@@ -53,6 +55,8 @@ class WriteBatch {
   int server_errors = 0;
   // The target answered 5xx to the batch while it took other things: 5xx is then a verdict.
   bool is_suspect = false;
+  // How many requests the target had stored when the batch was cut.
+  uint64_t successes_at_birth = 0;
   // How many requests the target had stored when the piece in hand was first sent.
   uint64_t successes_before = 0;
 

@@ -470,6 +470,73 @@ TEST_F(RemoteWriteSenderTest, ATargetThatGoesDownDuringTheSearchCostsNothing) {
   ExpectAllStored();
 }
 
+TEST_F(RemoteWriteSenderTest, FindsCulpritsWhereverTheyAreInTheOnlyBatch) {
+  options_.connections = 1;
+  Poison({Name(0), Name(1), Name(60), Name(99)}, 500);
+  Run(absl::Seconds(9));
+  EXPECT_EQ(world_.stored, 96u);
+  EXPECT_EQ(world_.dropped_for(WriteDrop::kRejected), 4u);
+}
+
+TEST_F(RemoteWriteSenderTest, FindsTheCulpritAmongTwo) {
+  options_.connections = 1;
+  Show(2);
+  Poison({Name(0)}, 500);
+  Run(absl::Seconds(9));
+  EXPECT_EQ(world_.stored, 1u);
+  EXPECT_EQ(world_.dropped_for(WriteDrop::kRejected), 1u);
+}
+
+// Its storage is down, but what stands before it takes what is empty: that is no batch's fault.
+class TakesEmptyRequestsTest : public RemoteWriteSenderTest {
+ protected:
+  void StorageIsDown() {
+    world_.target = [](const Request& request) {
+      return request.series.empty() ? Status(204) : Status(500, "disk is full");
+    };
+  }
+};
+
+TEST_F(TakesEmptyRequestsTest, NothingIsACulprit) {
+  Run(absl::Seconds(5));
+  world_.shown.erase(7);
+  StorageIsDown();
+  world_.requests.clear();
+  Run(absl::Minutes(4));
+  EXPECT_EQ(world_.dropped_for(WriteDrop::kRejected), 0u);
+  EXPECT_THAT(world_.log, Not(Contains(HasSubstr("takes data again"))));
+  EXPECT_EQ(sender().Trouble(), "does not take data");
+  // Four connections, 2.5 s each time.
+  EXPECT_THAT(world_.Batches(), SizeIs(Le(4u * 115)));
+  TargetIsUp();
+  world_.value = 5;
+  Run(absl::Seconds(16));
+  ExpectAllStored();
+  EXPECT_EQ(std::bit_cast<uint64_t>(world_.values[Name(7)]), kStaleMarkerBits);
+  EXPECT_EQ(sender().Trouble(), "");
+}
+
+TEST_F(TakesEmptyRequestsTest, WhatItDoesNotTakeInTimeIsTooOld) {
+  options_.max_age = absl::Seconds(30);
+  options_.connections = 1;
+  Run(absl::Seconds(5));
+  StorageIsDown();
+  Run(absl::Seconds(46));
+  EXPECT_EQ(world_.dropped_for(WriteDrop::kTooOld), 100u);
+  EXPECT_EQ(world_.dropped_for(WriteDrop::kRejected), 0u);
+}
+
+TEST_F(TakesEmptyRequestsTest, NativeHistogramsStayWhereTheyWereTaken) {
+  options_.histograms = WriteHistograms::kNative;
+  for (int i = 0; i < 20; ++i) world_.histograms.insert(i);
+  Run(absl::Seconds(5));
+  StorageIsDown();
+  Run(absl::Minutes(4));
+  TargetIsUp();
+  Run(absl::Seconds(16));
+  EXPECT_TRUE(world_.last_options.native_histograms);
+}
+
 class RefusedTest : public RemoteWriteSenderTest, public testing::WithParamInterface<int> {};
 
 TEST_P(RefusedTest, StopsAndProbesEachThirtySeconds) {
@@ -722,6 +789,17 @@ TEST_F(NativeTest, FallsBackToClassicWhereNativeIs500ForEver) {
   EXPECT_THAT(world_.log, Contains(HasSubstr("no native histograms")));
   for (const auto& [name, value] : world_.values) {
     EXPECT_NE(std::bit_cast<uint64_t>(value), kStaleMarkerBits) << name;
+  }
+}
+
+// No classic sample is taken that would show whose fault it is.
+TEST_F(NativeTest, FallsBackToClassicWhereThereIsNothingElse) {
+  options_.connections = 1;
+  world_.shown.clear();
+  RefuseNative(500);
+  Run(absl::Seconds(9));
+  for (const int i : world_.histograms) {
+    EXPECT_EQ(world_.values.count("h_count," + std::to_string(i)), 1u);
   }
 }
 
