@@ -23,6 +23,8 @@ constexpr size_t kSummedBytes = 16;  // of either, those before the checksum
 constexpr size_t kBlockBytes = 64 << 10;
 constexpr uint32_t kMaxBlockBytes = 64 << 20;
 
+constexpr int64_t kMaxUnixSeconds = UINT32_MAX;
+
 enum class BlockKind : uint32_t { kHead = 1, kRecords = 2, kEnd = 3 };
 enum class Record : uint8_t { kFamily = 1, kSeries = 2, kExpired = 3 };
 
@@ -183,7 +185,8 @@ void Write(const SavedHead& head, ByteWriter* out) {
   out->Number(head.is_final ? 1 : 0);
   out->Fixed(head.hash_seed);
   out->Text(head.boot_id);
-  out->Signed(head.unix_s);
+  // A clock may show anything, and is no reason for the next process to refuse all the rest.
+  out->Signed(std::clamp<int64_t>(head.unix_s, 0, kMaxUnixSeconds));
   out->Signed(head.now_ns);
   out->Number(head.layouts.size());
   for (const HistogramLayout& layout : head.layouts) Write(layout, out);
@@ -204,7 +207,7 @@ SavedHead ReadHead(ByteReader* in) {
   head.is_final = in->Bool();
   head.hash_seed = in->Fixed<uint64_t>();
   head.boot_id = in->Text();
-  head.unix_s = in->Signed(0, UINT32_MAX);
+  head.unix_s = in->Signed(0, kMaxUnixSeconds);
   head.now_ns = in->Signed(0, INT64_MAX);
   head.layouts.resize(in->Count(6));
   for (HistogramLayout& layout : head.layouts) layout = ReadLayout(in);

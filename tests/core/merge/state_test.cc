@@ -274,6 +274,18 @@ TEST(StateTest, AnExpiredValueOfAnotherShapeLeavesTheLiveOneAlone) {
   EXPECT_EQ(back.MergeAndParse()["x_count"], "3");
 }
 
+// A clock that runs wild costs its own reading, not the state.
+TEST(StateTest, AClockBeyondAllBoundsIsNoReasonToRefuse) {
+  for (const int64_t unix_s : {int64_t{-1}, int64_t{UINT32_MAX} + 1, INT64_MAX, INT64_MIN}) {
+    SavedHead head;
+    head.unix_s = unix_s;
+    Recorder recorder;
+    const absl::Status status = DecodeState(StateEncoder(head).Finish(), &recorder);
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_EQ(recorder.head().unix_s, unix_s < 0 ? 0 : int64_t{UINT32_MAX});
+  }
+}
+
 TEST(StateTest, AHeadSaysWhatItWasTold) {
   SavedHead head;
   head.session = 1;
