@@ -136,6 +136,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options, Ha
   if (status.ok()) status = daemon->StartPush();
   if (status.ok()) status = daemon->StartAdmin();
   if (!status.ok()) return status;
+  daemon->StartConnections();
   daemon->StartPushes();
   if (daemon->jobs_) daemon->jobs_->Restore();
   daemon->StartSignals();
@@ -157,7 +158,7 @@ absl::Status Daemon::OpenListeners(HandedFds handed, int shards) {
   auto sockets = HandedSockets::Match(&handed, WantedSockets(options_), &manager_);
   if (!sockets.ok()) return sockets.status();
   handed_ = *std::move(sockets);
-  left_connections_ = TakeConnections(&handed, manager_);
+  left_connections_ = TakeConnections(&handed);
   auto drops = DropMarks::Open(handed.Take(DropMarks::kName), &manager_);
   if (!drops.ok()) return drops.status();
   drop_marks_ = *std::move(drops);
@@ -218,11 +219,22 @@ absl::Status Daemon::StartShards(Rules::Options rules, int shards) {
       MergeThread::Exposition{.histograms = options_.native_histograms,
                               .created_lines = options_.created_timestamps});
   merger_->MergeNow();
+  return absl::OkStatus();
+}
+
+// When nothing can fail any more: until then what the predecessor left is the next start's too.
+void Daemon::StartConnections() {
+  const absl::Status status = ForgetConnections(manager_);
+  if (!status.ok() && !left_connections_.empty()) {
+    LogWarn("connections that the former process left are closed",
+            {{"connections", absl::StrCat(left_connections_.size())},
+             {"error", std::string(status.message())}});
+    left_connections_.clear();
+  }
   connection_budget_ = std::make_unique<ConnectionBudget>(ConnectionLimit());
   listeners_->TakeUp(std::move(left_connections_), shards_->threads(), connection_budget_.get());
   listeners_->StartAccepting(&control_, shards_->threads(), connection_budget_.get(),
                              &connection_counts_);
-  return absl::OkStatus();
 }
 
 std::vector<const Ledger*> Daemon::Ledgers() const {
@@ -547,7 +559,7 @@ void Daemon::LeaveConnections() {
   LogFields fields = {{"connections", absl::StrCat(left.size())}};
   if (status.ok()) return LogInfo("connections are left to a successor", fields);
   fields.emplace_back("error", std::string(status.message()));
-  LogError("connections cannot be left to a successor and are closed", fields);
+  LogError("connections cannot all be left to a successor; those that are not are closed", fields);
 }
 
 void Daemon::LogStopped() const {

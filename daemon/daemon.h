@@ -74,6 +74,7 @@ class Daemon {
   absl::Status StartPush();
   void StartJobs();
   absl::Status StartAdmin();
+  void StartConnections();
   void StartPushes();
   AdminServer::Job ExplainJob(const std::string& line_untrusted, std::optional<Dialect> dialect,
                               bool as_json) const;
@@ -89,8 +90,8 @@ class Daemon {
   absl::Status ReloadRules();
   // Once: stops what brings events in, and lets the shards take what is queued.
   void Shutdown();
-  // All that was received is in the shards: shows it a last time and ends the control loop.
   void StopShards();
+  // All that was received is in the shards: shows it a last time and ends the control loop.
   void Finish();
   std::string ExtendedTimeout() const;
   // How many connections may go on with a successor.

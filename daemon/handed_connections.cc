@@ -157,18 +157,16 @@ absl::Status StoreConnections(const std::vector<HandedConnection>& connections,
   return status;
 }
 
-std::vector<HandedConnection> TakeConnections(HandedFds* handed, const ServiceManager& manager) {
+std::vector<HandedConnection> TakeConnections(HandedFds* handed) {
   std::vector<UniqueFd> fds = handed->Take(kConnectionName);
   const std::vector<UniqueFd> stored = handed->Take(kRecordsName);
   std::vector<HandedConnection> connections;
   if (fds.empty() && stored.empty()) return connections;
-  absl::Status status = manager.Remove(kConnectionName);
-  status.Update(manager.Remove(kRecordsName));
   absl::StatusOr<std::vector<ConnectionRecord>> records = ReadRecords(stored);
-  if (!records.ok()) status.Update(records.status());
-  if (!status.ok()) {
+  if (!records.ok()) {
     LogWarn("connections that the former process left are closed",
-            {{"connections", absl::StrCat(fds.size())}, {"error", std::string(status.message())}});
+            {{"connections", absl::StrCat(fds.size())},
+             {"error", std::string(records.status().message())}});
     return connections;
   }
   for (UniqueFd& fd : fds) {
@@ -185,6 +183,12 @@ std::vector<HandedConnection> TakeConnections(HandedFds* handed, const ServiceMa
                            std::move(record->partial_untrusted), record->partial_age_ns});
   }
   return connections;
+}
+
+absl::Status ForgetConnections(const ServiceManager& manager) {
+  absl::Status status = manager.Remove(kConnectionName);
+  status.Update(manager.Remove(kRecordsName));
+  return status;
 }
 
 }  // namespace tallyd

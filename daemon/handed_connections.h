@@ -27,10 +27,13 @@ struct HandedConnection {
 // Leaves connections with the manager. On an error none of them can be relied upon.
 absl::Status StoreConnections(const std::vector<HandedConnection>& connections,
                               const ServiceManager& manager);
-// The connections that a predecessor left, which the manager then forgets: from now on they move,
-// and nobody else may take them up where they were. Those whose record is missing or damaged are
-// closed with a warning, since nobody knows how far they were read.
-std::vector<HandedConnection> TakeConnections(HandedFds* handed, const ServiceManager& manager);
+// The connections that a predecessor left. Those whose record is missing or damaged are closed with
+// a warning, since nobody knows how far they were read. The manager still has them all: a start
+// that fails leaves them to the next one.
+std::vector<HandedConnection> TakeConnections(HandedFds* handed);
+// Has the manager forget what a predecessor left. Before anything is read: from then on connections
+// move, and nobody else may take them up where they were.
+absl::Status ForgetConnections(const ServiceManager& manager);
 
 // The records in memory, known by the kernel's number of each socket. Exposed for tests.
 //

@@ -43,8 +43,8 @@ struct BoundListener {
   std::string name() const { return kind + ":" + address; }
 };
 
-// Binds first, so that an address in use ends the start before anything else is done, then gives
-// the sockets to the shards and the control loop.
+// Binds first, so that an address in use ends the start before anything is read from any of them,
+// then gives the sockets to the shards and the control loop.
 //
 // Ownership: the main thread, which runs the control loop.
 class ListenerSet {

@@ -292,6 +292,26 @@ class RestartTest(SupervisedTest):
         wait_for("its end to be seen", lambda: supervisor.scrape().by_label(
             "tallyd_closed_connections_total", "reason").get("peer") == 1)
 
+    def test_a_start_that_fails_leaves_the_connections_to_the_next(self):
+        supervisor = self.supervise("--statsd.listen-udp=", "--statsd.listen-tcp=127.0.0.1:0", WEB)
+        supervisor.start()
+        port = supervisor.addresses()["tcp"][0].rsplit(":", 1)[1]
+        taken = socket.create_server(("127.0.0.1", 0))
+        stream = socket.create_connection(("127.0.0.1", int(port)))
+        for one in (taken, stream):
+            self.addCleanup(one.close)
+        stream.sendall(b"a:1|c\na:")
+        self.counter(supervisor, "a", 1)
+        self.assertEqual(supervisor.end(), 0)
+        in_use = f"127.0.0.1:{taken.getsockname()[1]}"
+        for kind in ("statsd.listen-tcp", "web.listen-address", "push.listen-address"):
+            with self.subTest(kind):
+                life = supervisor.spawn(f"--{kind}={in_use}")
+                self.assertEqual(life.wait(), 3, life.log())
+        supervisor.start()
+        stream.sendall(b"1|c\n")
+        self.counter(supervisor, "a", 1)
+
     def test_restarts_under_load_lose_nothing(self):
         restarts, seconds = (20, 60.0) if LONG else (4, 8.0)
         rate = 50_000 / SLOWNESS
