@@ -11,8 +11,8 @@
 namespace tallyd {
 
 // TERM and INT ask for a shutdown, once: after the first, a second one ends the process at once
-// with exit code 1, even if the loop is stuck. HUP asks for a reload; several that come together
-// are one.
+// with exit code 1, even if the loop is stuck. HUP asks for a reload, each that is delivered for
+// one, one after the other.
 //
 // Ownership: the control loop's thread.
 class ProcessSignals {
