@@ -107,7 +107,8 @@ TEST_F(HandedSocketsTest, EachKindFindsItsListenerByTypeAndAddress) {
   options.unixgram = {paths_[0]};
   options.unixstream = {paths_[1]};
   options.unixseqpacket = {paths_[2]};
-  for (const UniqueFd* fd : {&packets, &stream, &gram, &web, &tcp, &udp}) HandIn("tallyd.socket", *fd);
+  for (const UniqueFd* fd : {&packets, &stream, &gram, &web, &tcp, &udp})
+    HandIn("tallyd.socket", *fd);
 
   auto sockets = Match(options);
 
