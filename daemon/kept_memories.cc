@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/log.h"
 
@@ -126,27 +128,52 @@ std::string KeptMemories::NameOf(size_t shard) const {
   return absl::StrCat(kMemoryPrefix, absl::Hex(session_, absl::kZeroPad16), ".", shard);
 }
 
+// What was left is taken over into ours before it is dropped, so that both need room at a time.
+absl::Status KeptMemories::CheckRoom(size_t shards) const {
+  constexpr uint64_t kShardBytes = 1 << 20;  // to begin with
+  struct statvfs room {};
+  if (::fstatvfs(directory_.get(), &room) != 0) return absl::ErrnoToStatus(errno, "fstatvfs");
+  if (room.f_blocks == 0) return absl::OkStatus();  // without a limit
+  uint64_t needed = shards * kShardBytes;
+  for (const Left& left : left_) {
+    constexpr uint64_t kStatBlock = 512;
+    struct stat about {};
+    if (left.memory == nullptr || ::fstat(left.memory->fd(), &about) != 0) continue;
+    needed += static_cast<uint64_t>(about.st_blocks) * kStatBlock;
+  }
+  const uint64_t free = uint64_t{room.f_bavail} * room.f_frsize;
+  if (free >= needed) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("their directory has ", free, " bytes of room, ", needed, " are needed"));
+}
+
+absl::Status KeptMemories::MakeFiles(size_t shards, std::vector<UniqueFd>* files) {
+  absl::Status status = CheckRoom(shards);
+  for (size_t i = 0; status.ok() && i < shards; ++i) {
+    constexpr mode_t kOwnerOnly = 0600;
+    files->emplace_back(::openat(directory_.get(), names_[i].c_str(),
+                                 O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, kOwnerOnly));
+    if (!files->back().valid()) status = absl::ErrnoToStatus(errno, names_[i]);
+  }
+  return status;
+}
+
 ShardSet::Memories KeptMemories::New(size_t shards, uint64_t parent) {
   ShardSet::Memories memories;
   if (!by_manager_ && !directory_.valid()) return memories;
   memories.session.session = session_;
   memories.session.parent = parent;
   memories.session.holds_retired = 1;
-  for (size_t i = 0; i < shards; ++i) {
-    names_.push_back(NameOf(i));
-    if (by_manager_) continue;
-    constexpr mode_t kOwnerOnly = 0600;
-    memories.files.emplace_back(::openat(directory_.get(), names_[i].c_str(),
-                                         O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, kOwnerOnly));
-    if (memories.files.back().valid()) continue;
-    LogWarn(
-        "the shards' memories cannot be kept: a crash costs what was counted since the state "
-        "was last saved",
-        {{"error", std::strerror(errno)}});
-    DropOurs();
-    return {};
-  }
-  return memories;
+  for (size_t i = 0; i < shards; ++i) names_.push_back(NameOf(i));
+  if (by_manager_) return memories;
+  const absl::Status status = MakeFiles(shards, &memories.files);
+  if (status.ok()) return memories;
+  LogWarn(
+      "the shards' memories cannot be kept: a crash costs what was counted since the state was "
+      "last saved",
+      {{"error", std::string(status.message())}});
+  DropOurs();
+  return {};
 }
 
 void KeptMemories::Keep(const std::vector<ShardMemory*>& memories) {

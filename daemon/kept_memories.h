@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "core/shard/shard_memory.h"
 #include "daemon/handed_fds.h"
 #include "daemon/service_manager.h"
@@ -47,7 +48,7 @@ class KeptMemories {
   std::vector<Left*> BegunWith(uint64_t parent);
 
   // Where the memories of so many shards are to be. They end with the process if they cannot be
-  // kept, which is said.
+  // kept, or have no room to begin in beside what was left, which is said.
   ShardSet::Memories New(size_t shards, uint64_t parent);
   // Has the manager keep them, if there is one that does.
   void Keep(const std::vector<ShardMemory*>& memories);
@@ -60,6 +61,8 @@ class KeptMemories {
   void OpenDirectory(const std::string& directory);
   void FindFiles();
   void AddLeft(const std::string& name, UniqueFd fd);
+  absl::Status MakeFiles(size_t shards, std::vector<UniqueFd>* files);
+  absl::Status CheckRoom(size_t shards) const;
   void Drop(const std::string& name);
   std::string NameOf(size_t shard) const;
 

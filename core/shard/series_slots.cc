@@ -417,9 +417,23 @@ void SeriesSlots::ForgetPassing(size_t stale) {
   for (; stale > 0 && passing_stale_ > 0; --stale) ForgetOldestPassing();
 }
 
+bool SeriesSlots::AllocateKey(size_t size, uint32_t* place) {
+  constexpr uint64_t kStep = 64 << 10;  // spares most keys the system call
+  if (!key_memory_.Allocate(size, place)) return false;
+  const uint64_t end = uint64_t{*place} * KeyMemory::kUnit + size + KeyMemory::kTailPadding;
+  if (end <= backed_key_bytes_) return true;
+  const uint64_t backed = std::min((end + kStep - 1) / kStep * kStep, memory_->key_bytes());
+  if (!memory_->BackKeys(backed_key_bytes_, backed - backed_key_bytes_)) {
+    key_memory_.Free(*place, size);
+    return false;
+  }
+  backed_key_bytes_ = backed;
+  return true;
+}
+
 bool SeriesSlots::StoreKey(const KeyView& key, uint32_t hash, StoredKey* stored) {
   const size_t size = key.name.size() + 1 + key.tags.size();
-  if (size > UINT16_MAX || !key_memory_.Allocate(size, &stored->place)) return false;
+  if (size > UINT16_MAX || !AllocateKey(size, &stored->place)) return false;
   char* bytes = memory_->KeyAt(stored->place);
   std::memcpy(bytes, key.name.data(), key.name.size());
   bytes[key.name.size()] = ':';
@@ -560,6 +574,7 @@ bool SeriesSlots::AddChunk(CellClass cell_class, Pool* pool) {
   if (chunk == ShardMemory::kMaxChunks || next_cell_word_ + chunk_words > memory_->cell_words()) {
     return false;
   }
+  if (!memory_->BackChunk(chunk, next_cell_word_, chunk_words)) return false;
   ChunkHead& head = memory_->chunks()[chunk];
   head.cells = static_cast<uint32_t>(next_cell_word_);
   head.cell_words = static_cast<uint16_t>(words);

@@ -166,6 +166,7 @@ class SeriesSlots {
   void ForgetPassing(size_t stale);
   void ForgetOldestPassing();
   void ForgetAllPassing();
+  bool AllocateKey(size_t size, uint32_t* place);
   bool StoreKey(const KeyView& key, uint32_t hash, StoredKey* stored);
   void FreeKey(const StoredKey& key) { key_memory_.Free(key.place, key.size); }
   KeyEntry Enter(const StoredKey& stored, const SeriesSpec& spec, Action action, uint32_t target);
@@ -217,7 +218,8 @@ class SeriesSlots {
   KeyTable keys_;
   IdentityTable identities_;
   KeyMemory key_memory_;
-  absl::flat_hash_map<uint16_t, Pool> pools_;                      // by CellClass::bits
+  uint64_t backed_key_bytes_ = 0;              // of the region, those that may be written
+  absl::flat_hash_map<uint16_t, Pool> pools_;  // by CellClass::bits
   absl::flat_hash_map<uint32_t, std::vector<StoredKey>> aliases_;  // further keys of a slot
   absl::flat_hash_map<uint32_t, Extras> extras_;                   // by place of the key
   absl::flat_hash_map<uint32_t, Reporter> reporters_;              // by place of the key

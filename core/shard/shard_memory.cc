@@ -98,6 +98,10 @@ absl::StatusOr<std::unique_ptr<ShardMemory>> ShardMemory::Create(uint64_t key_by
   }
   const absl::Status status = memory->Map(key_bytes, cell_bytes, PROT_READ | PROT_WRITE);
   if (!status.ok()) return status;
+  memory->may_be_full_ = fd >= 0;
+  const auto fixed =
+      static_cast<uint64_t>(reinterpret_cast<char*>(memory->chunks_) - memory->base_);
+  if (!memory->Back(memory->base_, fixed)) return Failed("fallocate", fixed);
   // Whoever reads it later need not fear that it becomes shorter meanwhile.
   if (fd < 0) fcntl(memory->fd_, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
   ShardHeader* header = new (memory->base_) ShardHeader;
@@ -139,6 +143,26 @@ absl::StatusOr<std::unique_ptr<ShardMemory>> ShardMemory::Open(int fd) {
   const absl::Status status = memory->Map(key_bytes, cell_bytes, PROT_READ);
   if (!status.ok()) return status;
   return memory;
+}
+
+bool ShardMemory::Back(const void* begin, uint64_t bytes) const {
+  if (!may_be_full_) return true;
+  const auto first = static_cast<uint64_t>(static_cast<const char*>(begin) - base_) / kPage * kPage;
+  const auto end = RoundUp(static_cast<uint64_t>(static_cast<const char*>(begin) - base_) + bytes);
+  int error = 0;
+  do {
+    error = fallocate(fd_, 0, static_cast<off_t>(first), static_cast<off_t>(end - first));
+  } while (error != 0 && errno == EINTR);
+  return error == 0;
+}
+
+bool ShardMemory::BackChunk(uint32_t chunk, uint64_t cells, uint64_t words) {
+  const uint32_t slot = chunk * kSlotsPerChunk;
+  return Back(chunks_ + chunk, sizeof(ChunkHead)) &&
+         Back(states_ + slot, sizeof(SlotStateWord) * kSlotsPerChunk) &&
+         Back(evictions_ + slot, sizeof(EvictionWord) * kSlotsPerChunk) &&
+         Back(identities_ + slot, sizeof(SlotIdentity) * kSlotsPerChunk) &&
+         Back(cells_ + cells, sizeof(CellWord) * words);
 }
 
 ShardMemory::~ShardMemory() {

@@ -131,7 +131,8 @@ class ShardMemory {
   static constexpr uint32_t kMaxSlots = kMaxChunks * kSlotsPerChunk;
 
   // Reserves room for `key_bytes` of keys (at most 32 GiB) and `cell_bytes` of cells (likewise).
-  // In a memfd of its own; or in the empty file `fd`, which it takes over.
+  // In a memfd of its own; or in the empty file `fd`, which it takes over, and whose file system
+  // may have less room than that: what is written there must be backed before.
   static absl::StatusOr<std::unique_ptr<ShardMemory>> Create(uint64_t key_bytes,
                                                              uint64_t cell_bytes, int fd = -1);
   // Maps what another process has left, for reading alone; takes `fd` over. Unimplemented if it is
@@ -157,6 +158,12 @@ class ShardMemory {
   uint64_t key_bytes() const { return key_bytes_; }
   uint64_t cell_words() const { return cell_words_; }
   int fd() const { return fd_; }
+
+  // Owner thread. Backs what the slots of a chunk need, whose cells are `words` long from `cells`
+  // on; or keys. False if there is no room: to write there nonetheless would be the process's end
+  // (SIGBUS).
+  bool BackChunk(uint32_t chunk, uint64_t cells, uint64_t words);
+  bool BackKeys(uint64_t begin, uint64_t bytes) { return Back(keys_ + begin, bytes); }
 
   char* KeyAt(uint32_t key) { return keys_ + uint64_t{key} * 8; }
   CellWord* CellOf(uint32_t slot) {
@@ -184,8 +191,10 @@ class ShardMemory {
  private:
   ShardMemory() = default;
   absl::Status Map(uint64_t key_bytes, uint64_t cell_bytes, int protection);
+  bool Back(const void* begin, uint64_t bytes) const;
 
   int fd_ = -1;
+  bool may_be_full_ = false;  // its file system, before it has what was reserved
   char* base_ = nullptr;
   size_t size_ = 0;
   Ledger* ledger_ = nullptr;

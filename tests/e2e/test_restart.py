@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -194,6 +195,56 @@ class CrashTest(RestartCase):
             self.assertGreater(counted, 1000)
             self.assertGreaterEqual(counted, ledger.applied)
             self.assertLessEqual(counted, ledger.applied + crashed)
+
+
+class FullMemoryTest(RestartCase):
+    """A tmpfs without room costs what a full table costs, and never the process."""
+
+    SERIES = 6000  # of 1.5 KiB each, which is more than there is room for
+
+    def setUp(self):
+        super().setUp()
+        self.memory = tempfile.mkdtemp(prefix="tallyd-shards-")
+        self.addCleanup(os.rmdir, self.memory)
+        mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", self.memory],
+                               capture_output=True, check=False)
+        if mount.returncode != 0:
+            raise unittest.SkipTest("needs root that may mount")
+        self.addCleanup(subprocess.run, ["umount", "-l", self.memory], check=True)
+
+    def start(self, *flags, **more):
+        return super().start(f"--state.memory-directory={self.memory}", "--shards=1", *flags,
+                             **more)
+
+    def counted(self, daemon):
+        scrape = daemon.scrape()
+        return scrape.total("h_count") + scrape.total("tallyd_overflow_histogram_count")
+
+    def test_what_has_no_room_is_refused_and_a_crash_is_survived(self):
+        with self.start("--state.interval=1h") as daemon:
+            self.assertEqual(len(os.listdir(self.memory)), 1)
+            for first in range(0, self.SERIES, 50):
+                daemon.send_udp("\n".join(f"h:1|ms|#i:{i}" for i in range(first, first + 50)))
+                if first % 1000 == 0:
+                    daemon.settle(received=first + 50)
+            ledger = daemon.settle(received=self.SERIES)
+            self.assertGreater(ledger.applied, 1000)
+            self.assertGreater(ledger.folded + ledger.dropped.get("series_limit", 0), 1000)
+            self.assertEqual(ledger.applied + ledger.dropped.get("series_limit", 0), self.SERIES)
+            counted = self.counted(daemon)
+            self.assertEqual(counted, ledger.applied)
+            daemon.stop(signal.SIGKILL)
+        # There is no room for another memory beside this one: the process does without.
+        with self.start() as daemon:
+            daemon.logged("the shards' memories cannot be kept", "room")
+            self.assertEqual(self.counted(daemon), counted)
+            self.assertEqual(daemon.ledger().applied, counted)
+            wait_for("the first saving", lambda: not os.listdir(self.memory))
+            self.assertEqual(daemon.stop(), 0)
+        with self.start() as daemon:
+            self.assertEqual(len(os.listdir(self.memory)), 1)
+            self.assertEqual(daemon.ledger().applied, counted)
+            self.assertEqual(daemon.stop(), 0)
 
 
 class RefusalTest(RestartCase):
