@@ -277,15 +277,40 @@ class Merger::Impl {
 
   // Whether a cell as `spec_` says may be shown in its family. One that newer rules made otherwise
   // ends the family as it was: all its series leave, and it starts anew. One that older rules made
-  // otherwise counts on without being shown, until its shard has the new rules too.
+  // otherwise counts on without being shown, until its shard has the new rules too. The same holds
+  // for families of other names that have a sample of the same name.
   bool SettleFamily(uint32_t sequence) {
     const FamilyId id = table_.FindFamily(spec_.name);
-    if (id == kNoId) return true;
-    const Family& family = table_.family(id);
-    if (family.kind == spec_.kind && family.layout == spec_.layout) return true;
-    if (sequence <= family.sequence) return false;
-    for (const SeriesId series : pages_.SeriesOf(id)) Supersede(series);
+    if (id != kNoId && table_.family(id).kind == spec_.kind &&
+        table_.family(id).layout == spec_.layout) {
+      return true;
+    }
+    std::vector<FamilyId> others = FamiliesWithItsSamples();
+    if (id != kNoId) others.push_back(id);
+    for (const FamilyId other : others) {
+      if (sequence <= table_.family(other).sequence) return false;
+    }
+    for (const FamilyId other : others) {
+      for (const SeriesId series : pages_.SeriesOf(other)) Supersede(series);
+    }
     return true;
+  }
+
+  // Of other families: those called like samples of `spec_`, if it is an observer, and observers
+  // that have a sample called like it.
+  std::vector<FamilyId> FamiliesWithItsSamples() const {
+    std::vector<FamilyId> found;
+    for (const std::string_view suffix : FamilyTypes::kSampleSuffixes) {
+      if (IsObserver(spec_.kind)) {
+        const FamilyId sample = table_.FindFamily(std::string(spec_.name).append(suffix));
+        if (sample != kNoId) found.push_back(sample);
+      }
+      const std::string_view stem = StemBefore(spec_.name, suffix);
+      if (stem.empty()) continue;
+      const FamilyId observer = table_.FindFamily(stem);
+      if (observer != kNoId && IsObserver(table_.family(observer).kind)) found.push_back(observer);
+    }
+    return found;
   }
 
   void Supersede(SeriesId series) {

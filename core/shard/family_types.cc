@@ -9,8 +9,6 @@
 namespace tallyd {
 namespace {
 
-constexpr std::array<std::string_view, 3> kSampleSuffixes = {"_bucket", "_sum", "_count"};
-
 bool IsObserverOwner(uint8_t owner) { return IsObserver(static_cast<SeriesKind>(owner)); }
 
 }  // namespace

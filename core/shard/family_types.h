@@ -8,6 +8,7 @@
 #ifndef TALLYD_CORE_SHARD_FAMILY_TYPES_H_
 #define TALLYD_CORE_SHARD_FAMILY_TYPES_H_
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -40,15 +41,18 @@ class FamilyTypes {
  public:
   enum class Claim { kGranted, kConflict, kFull };
 
+  // An observer has samples of its name with these behind it.
+  static constexpr std::array<std::string_view, 3> kSampleSuffixes = {"_bucket", "_sum", "_count"};
+
   // Room for `max_families` names, of which an observer takes four.
   FamilyTypes(size_t max_families, uint64_t seed);
   static uint64_t MemoryBytes(size_t max_families);
   FamilyTypes(const FamilyTypes&) = delete;
   FamilyTypes& operator=(const FamilyTypes&) = delete;
 
-  // Any thread. An observer also claims the names of its samples (_bucket, _sum, _count), so that
-  // no counter can stand beside it under one of them (docs/protocol.md, "Conflicts"). Where it is
-  // granted `*layout` is the layout that holds.
+  // Any thread. An observer also claims the names of its samples, so that no counter can stand
+  // beside it under one of them (docs/protocol.md, "Conflicts"). Where it is granted `*layout` is
+  // the layout that holds.
   Claim ClaimFor(const FamilyWish& wish, uint16_t* layout);
   Claim ClaimFor(std::string_view family, SeriesKind kind) {
     uint16_t layout = 0;

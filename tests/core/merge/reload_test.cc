@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/core/merge/exposition.h"
 #include "tests/core/merge/shard_feeder.h"
 
 namespace tallyd {
@@ -155,6 +156,75 @@ TEST(ReloadTest, AnOperatorCanGiveANameAnotherType) {
   EXPECT_EQ(feeder.MergeAndParse().at("x"), "4");
   feeder.Send("x:1|c", 0);
   EXPECT_EQ(feeder.Dropped(DropReason::kTypeConflict), 1u) << "the first of the new set holds";
+}
+
+TEST(ReloadTest, AnObserverEndsFamiliesThatAreCalledLikeItsSamples) {
+  ShardFeeder feeder({.shards = 2});
+  feeder.Send("request_count:1|c\nrequest_sum:2|g\nrequests:3|c", 0);
+  feeder.Send("request_count:1|c\nrequest:5|ms", 1);
+  EXPECT_EQ(feeder.Dropped(DropReason::kTypeConflict), 1u);
+  feeder.Merge();
+  MappingRule rule = Rule("request", "request");
+  rule.observer_type = ObserverType::kHistogram;
+  feeder.UseRules(Mapped({rule}));
+  feeder.Send("request:5000|ms", 1);
+  feeder.Merge();
+  const Exposition shown(feeder.Text());
+  EXPECT_TRUE(shown.ok()) << shown.error();
+  EXPECT_EQ(shown.values().at("request_count"), "1");
+  EXPECT_EQ(shown.values().at("request_sum"), "5");
+  EXPECT_EQ(shown.values().at("requests"), "3");
+  feeder.Send("request_count:1|c", 0);
+  EXPECT_EQ(feeder.Dropped(DropReason::kTypeConflict), 2u);
+  EXPECT_EQ(feeder.merger().families(), 2u);
+}
+
+TEST(ReloadTest, AShardThatIsLateDoesNotBringThemBack) {
+  ShardFeeder feeder({.shards = 2});
+  feeder.Send("request_count:1|c", 0);
+  feeder.Send("request_count:1|c", 1);
+  feeder.Merge();
+  const uint16_t generation = feeder.rules().Publish(Mapped({Buckets("request", {1})})).value();
+  feeder.rules().Hold(generation);
+  feeder.shard(0).UseRules(generation);
+  feeder.Send("request:5|h", 0);
+  feeder.Merge();
+  feeder.Send("request_count:1|c\nrequest_count:1|c|#new:yes", 1);  // by the old rules still
+  feeder.Merge();
+  const Exposition shown(feeder.Text());
+  EXPECT_TRUE(shown.ok()) << shown.error();
+  EXPECT_EQ(shown.values().at("request_count"), "1");
+  EXPECT_EQ(feeder.merger().families(), 1u);
+}
+
+TEST(ReloadTest, ACounterEndsTheObserverThatHasASampleOfItsName) {
+  ShardFeeder feeder;
+  feeder.Send("request:5|h");
+  feeder.Merge();
+  feeder.UseRules(Mapped({Rule("total", "request_sum")}));
+  feeder.Send("total:7|c");
+  feeder.Merge();
+  const Exposition shown(feeder.Text());
+  EXPECT_TRUE(shown.ok()) << shown.error();
+  EXPECT_EQ(shown.values().at("request_sum"), "7");
+  EXPECT_EQ(feeder.merger().families(), 1u);
+  feeder.Send("request:5|h");
+  EXPECT_EQ(feeder.Dropped(DropReason::kTypeConflict), 1u);
+}
+
+TEST(ReloadTest, ADeclaredObserverEndsFamiliesThatAreCalledLikeItsSamples) {
+  ShardFeeder feeder;
+  feeder.Send("request_count:1|c");
+  feeder.Merge();
+  SeriesSpec declared;
+  declared.kind = SeriesKind::kHistogram;
+  declared.name = "request";
+  feeder.UseRules({});
+  feeder.merger().Declare({declared}, feeder.rules().At(feeder.rules().newest()).sequence());
+  feeder.Merge();
+  const Exposition shown(feeder.Text());
+  EXPECT_TRUE(shown.ok()) << shown.error();
+  EXPECT_EQ(shown.values().at("request_count"), "0");
 }
 
 TEST(ReloadTest, ASenderCannot) {
