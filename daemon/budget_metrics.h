@@ -18,10 +18,9 @@ namespace tallyd {
 
 // What new series are refused for, as labels name it.
 inline constexpr std::pair<SeriesBudget::Answer, const char*> kRefusals[] = {
-    {SeriesBudget::Answer::kSeries, "series"},
-    {SeriesBudget::Answer::kFamily, "family"},
-    {SeriesBudget::Answer::kSender, "sender"},
-    {SeriesBudget::Answer::kLabelBytes, "label_bytes"},
+    {SeriesBudget::Answer::kSeries, "series"}, {SeriesBudget::Answer::kFamily, "family"},
+    {SeriesBudget::Answer::kSender, "sender"}, {SeriesBudget::Answer::kLabelBytes, "label_bytes"},
+    {SeriesBudget::Answer::kNames, "names"},
 };
 static_assert(std::size(kRefusals) + 1 == SeriesBudget::kAnswers);
 

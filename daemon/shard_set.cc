@@ -32,7 +32,8 @@ absl::StatusOr<std::unique_ptr<ShardSet>> ShardSet::Create(const Options& option
   auto book = RuleBook::Create(std::move(rules));
   if (!book.ok()) return book.status();
   set->book_ = *std::move(book);
-  // A histogram claims four names, and there are never more families than series.
+  // A histogram claims four names, and at no time are there more families than series. Names are
+  // never given back: one that met more of them than this refuses new ones, and says so.
   set->families_ =
       std::make_unique<FamilyTypes>(size_t{4} * options.series_limit, memories.hash_seed);
   set->budget_ = std::make_unique<SeriesBudget>(options.SeriesLimits(), memories.hash_seed);

@@ -44,7 +44,8 @@ class FamilyTypes {
   // An observer has samples of its name with these behind it.
   static constexpr std::array<std::string_view, 3> kSampleSuffixes = {"_bucket", "_sum", "_count"};
 
-  // Room for `max_families` names, of which an observer takes four.
+  // Room for `max_families` names, of which an observer takes four. A name keeps its place for
+  // good, also when all its series are gone.
   FamilyTypes(size_t max_families, uint64_t seed);
   static uint64_t MemoryBytes(size_t max_families);
   FamilyTypes(const FamilyTypes&) = delete;

@@ -93,8 +93,9 @@ class SeriesBudget {
   };
   // Overflow series have room of their own, so that there is somewhere to fold to.
   enum class Purpose : uint8_t { kOrdinary, kOverflow, kLastResort };
-  enum class Answer : uint8_t { kGranted, kSeries, kFamily, kSender, kLabelBytes };
-  static constexpr size_t kAnswers = 5;
+  // kNames is nothing that is asked here: FamilyTypes has no room for the name.
+  enum class Answer : uint8_t { kGranted, kSeries, kFamily, kSender, kLabelBytes, kNames };
+  static constexpr size_t kAnswers = 6;
 
   // Overflow series that a family may have beyond its limit, and with those of last resort.
   static constexpr uint32_t kFamilyOverflow = 128;

@@ -126,6 +126,7 @@ KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, const FirstSampl
     case FamilyTypes::Claim::kConflict:
       return KeepRefusal(key, hash, DropReason::kTypeConflict);
     case FamilyTypes::Claim::kFull:
+      budget_->CountRefusal(SeriesBudget::Answer::kNames);
       return Fold(key, hash, first.sender);
   }
   if (known && IsSame(slot, spec_)) return AddKeyOfSlot(key, hash, slot);

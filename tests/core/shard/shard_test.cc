@@ -412,6 +412,16 @@ TEST_F(ShardTest, KeysPastTheirBoundAreForgottenWithTheSeriesThatACatalogFolds) 
   EXPECT_EQ(Applied(), 3u);
 }
 
+TEST_F(ShardTest, NamesForWhichThereIsNoRoomAreCounted) {
+  Create({}, 0, 4);
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < 10; ++i) Send("f" + std::to_string(i) + ":1|c");
+  }
+  EXPECT_EQ(Applied(), 20u);
+  EXPECT_EQ(ledger().folded.Get(), 12u);
+  EXPECT_EQ(budget_->refusals(SeriesBudget::Answer::kNames), 6u);
+}
+
 TEST_F(ShardTest, PastTheKeyMemoryOnlyNewKeysAreRefused) {
   Create({.max_key_bytes = 4096});
   for (int round = 0; round < 2; ++round) {
