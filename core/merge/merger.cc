@@ -339,22 +339,24 @@ class Merger::Impl {
     CreatedChanges(family.name);
   }
 
-  // OpenMetrics calls the counter x_total x, unless there is an x: its page then reads otherwise.
+  // OpenMetrics calls the counter x_total x, unless there is an x: its pages then read otherwise,
+  // the first for its type and each for the lines that say when its series began.
   void StemChanges(std::string_view stem) {
     const FamilyId counter = table_.FindFamily(std::string(stem).append(kTotalSuffix));
-    if (counter == kNoId || table_.family(counter).first == kNoId) return;
-    pages_.Touch(table_.record(table_.family(counter).first).page);
+    TouchPagesOf(counter);
+  }
+
+  void TouchPagesOf(FamilyId id) {
+    if (id == kNoId || table_.family(id).first == kNoId) return;
+    for (const SeriesId series : pages_.SeriesOf(id)) pages_.Touch(table_.record(series).page);
   }
 
   // A family x_created takes the name of a line that each series of x and of x_total may have.
   void CreatedChanges(std::string_view name) {
     const std::string stem(StemBefore(name, kCreatedSuffix));
     if (stem.empty()) return;
-    for (const std::string& other : {stem, stem + std::string(kTotalSuffix)}) {
-      const FamilyId id = table_.FindFamily(other);
-      if (id == kNoId || table_.family(id).first == kNoId) continue;
-      for (const SeriesId series : pages_.SeriesOf(id)) pages_.Touch(table_.record(series).page);
-    }
+    TouchPagesOf(table_.FindFamily(stem));
+    TouchPagesOf(table_.FindFamily(stem + std::string(kTotalSuffix)));
   }
 
   void FoldCell(CellRef cell, SeriesKind kind, ShardReader::SlotView* view) {

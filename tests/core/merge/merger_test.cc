@@ -367,6 +367,9 @@ TEST_F(MergerTest, CreatedLinesGiveWayToAFamilyOfTheirName) {
   }
   EXPECT_EQ(created("n=\"hits\""), kSeries);
   EXPECT_EQ(created("n=\"took\""), 1);
+  feeder.Send("hits:1|g");
+  EXPECT_EQ(created("n=\"hits\""), 0) << "hits_total is no counter beside it";
+  EXPECT_EQ(created("n=\"took\""), 1);
 }
 
 }  // namespace
