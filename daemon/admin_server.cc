@@ -31,7 +31,6 @@
 #include "absl/strings/string_view.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
-#include "daemon/stream_listener.h"
 #include "daemon/unix_path.h"
 
 namespace tallyd {
@@ -138,12 +137,9 @@ class AdminServer::Impl : public std::enable_shared_from_this<AdminServer::Impl>
                  .Register(*registry)
                  .Add({})) {}
 
-  absl::Status Start() {
-    absl::Status status = ListenOn(path_.fd(), absl::StrCat("socket ", path_.path()));
-    if (!status.ok()) return status;
+  void Start() {
     acceptor_.assign(Local(), path_.TakeFd().release());
     Accept();
-    return absl::OkStatus();
   }
 
   void Stop();
@@ -559,8 +555,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Listen(Loop* loop,
   absl::StatusOr<UnixPath> bound = UnixPath::Bind(path, SOCK_STREAM, 0600);
   if (!bound.ok()) return bound.status();
   auto impl = std::make_shared<Impl>(loop, *std::move(bound), registry, std::move(hooks));
-  absl::Status status = impl->Start();
-  if (!status.ok()) return status;
+  impl->Start();
   return std::unique_ptr<AdminServer>(new AdminServer(std::move(impl)));
 }
 

@@ -175,7 +175,8 @@ class JobSessions::Impl::Session : public std::enable_shared_from_this<Session> 
 
   // Binds the sockets; the text that tells tallyctl where they are.
   absl::StatusOr<std::string> Bind(const std::string& path) {
-    absl::StatusOr<UnixPath> bound = UnixPath::Bind(path, SOCK_DGRAM, all_->mode_);
+    absl::StatusOr<UnixPath> bound =
+        UnixPath::Bind(path, SOCK_DGRAM, all_->mode_, UnixPath::kOwnGroup, absl::ZeroDuration());
     if (!bound.ok()) return bound.status();
     path_ = std::make_unique<UnixPath>(*std::move(bound));
     const absl::StatusOr<SocketAddress> any = SocketAddress::Parse("127.0.0.1:0");

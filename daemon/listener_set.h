@@ -153,7 +153,7 @@ class ListenerSet {
   // Has the socket served in place of the one that was bound to this path before.
   absl::Status Serve(const BoundPath& bound, UniqueFd fd);
   absl::Status ServeDatagrams(const BoundPath& bound, UniqueFd fd);
-  absl::Status ServeConnections(const BoundPath& bound, UniqueFd fd);
+  void ServeConnections(const BoundPath& bound, UniqueFd fd);
 
   const mode_t mode_;
   const gid_t group_;

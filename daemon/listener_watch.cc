@@ -99,8 +99,9 @@ absl::Status ListenerSet::BindAnew(BoundPath* bound) {
 }
 
 absl::Status ListenerSet::Serve(const BoundPath& bound, UniqueFd fd) {
-  return bound.type == SOCK_DGRAM ? ServeDatagrams(bound, std::move(fd))
-                                  : ServeConnections(bound, std::move(fd));
+  if (bound.type == SOCK_DGRAM) return ServeDatagrams(bound, std::move(fd));
+  ServeConnections(bound, std::move(fd));
+  return absl::OkStatus();
 }
 
 absl::Status ListenerSet::ServeDatagrams(const BoundPath& bound, UniqueFd fd) {
@@ -117,9 +118,7 @@ absl::Status ListenerSet::ServeDatagrams(const BoundPath& bound, UniqueFd fd) {
 }
 
 // Nobody can connect to the former socket any more, but some may wait in its backlog.
-absl::Status ListenerSet::ServeConnections(const BoundPath& bound, UniqueFd fd) {
-  absl::Status status = ListenOn(fd.get(), absl::StrCat("socket ", bound.path->path()));
-  if (!status.ok()) return status;
+void ListenerSet::ServeConnections(const BoundPath& bound, UniqueFd fd) {
   const auto stream = std::find_if(streams_.begin(), streams_.end(), [&](const Listening& one) {
     return one.source.listener == bound.listener;
   });
@@ -133,7 +132,6 @@ absl::Status ListenerSet::ServeConnections(const BoundPath& bound, UniqueFd fd) 
     accepting_.erase(oldest);
   }
   Accept(std::move(fd), *stream);
-  return absl::OkStatus();
 }
 
 }  // namespace tallyd

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -16,6 +17,8 @@
 #include "absl/time/time.h"
 #include "daemon/clock.h"
 #include "daemon/exit_code.h"
+#include "daemon/log.h"
+#include "daemon/stream_listener.h"
 
 namespace tallyd {
 namespace {
@@ -43,30 +46,78 @@ std::string DirectoryOf(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-// Two starting processes must not both find the same dead socket and replace each other's new one,
-// so whoever looks at a path holds its directory's lock. The lock leaves no file behind.
-absl::StatusOr<UniqueFd> LockDirectory(const std::string& path, absl::Duration patience) {
+absl::Status CheckDirectory(const std::string& path) {
   const std::string directory = DirectoryOf(path);
-  UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.valid()) {
+  struct stat info {};
+  if (::stat(directory.c_str(), &info) != 0) {
     return InUseError(absl::StrCat("socket path ", path, ": directory ", directory, ": ", Error()));
   }
-  struct stat info {};
-  if (::fstat(fd.get(), &info) == 0 && (info.st_mode & S_IWOTH) != 0 &&
-      (info.st_mode & S_ISVTX) == 0) {
+  if ((info.st_mode & S_IWOTH) != 0 && (info.st_mode & S_ISVTX) == 0) {
     return InUseError(absl::StrCat("socket path ", path, ": anyone may replace it, because ",
                                    directory, " is writable for all and has no sticky bit"));
   }
-  const int64_t deadline_ns = MonotonicNs() + absl::ToInt64Nanoseconds(patience);
-  while (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (MonotonicNs() >= deadline_ns) {
-      return InUseError(absl::StrCat("socket path ", path, ": the lock on directory ", directory,
-                                     " is held by another process"));
-    }
-    absl::SleepFor(absl::Milliseconds(20));
-  }
-  return fd;
+  return absl::OkStatus();
 }
+
+// Two starting processes must not both find the same dead socket and replace each other's new one,
+// so whoever looks at a path locks a file beside it, which goes with the lock. A file, because
+// everybody who can read a directory can lock that, and keep us from starting.
+class PathLock {
+ public:
+  // Refused if another process of our user has the lock when `patience` is over. Where nobody can
+  // have it, because the file is another user's, there is none, and a line in the log says so.
+  static absl::StatusOr<PathLock> Take(const std::string& path, absl::Duration patience) {
+    const std::string file = path + ".lock";
+    const int64_t deadline_ns = MonotonicNs() + absl::ToInt64Nanoseconds(patience);
+    while (true) {
+      UniqueFd fd(
+          ::open(file.c_str(), O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
+      if (!fd.valid()) return Without(file, Error());
+      if (!IsOursAlone(fd.get())) return Without(file, "it is not a file of ours alone");
+      // Whoever had the lock before has removed the file.
+      if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) {
+        if (IsAt(fd.get(), file)) return PathLock(file, std::move(fd));
+      } else if (errno != EWOULDBLOCK) {
+        return Without(file, Error());
+      }
+      if (MonotonicNs() >= deadline_ns) {
+        return InUseError(
+            absl::StrCat("socket path ", path, ": another process has the lock on ", file));
+      }
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+  }
+
+  PathLock(PathLock&&) = default;
+  PathLock& operator=(PathLock&&) = delete;
+  ~PathLock() {
+    if (fd_.valid()) ::unlink(file_.c_str());
+  }
+
+ private:
+  PathLock(std::string file, UniqueFd fd) : file_(std::move(file)), fd_(std::move(fd)) {}
+
+  static PathLock Without(const std::string& file, const std::string& why) {
+    LogWarn("a socket is bound without a lock on its path", {{"file", file}, {"error", why}});
+    return {file, UniqueFd()};
+  }
+
+  static bool IsOursAlone(int fd) {
+    struct stat info {};
+    return ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_uid == ::geteuid() &&
+           (info.st_mode & (S_IRWXG | S_IRWXO)) == 0;
+  }
+
+  static bool IsAt(int fd, const std::string& file) {
+    struct stat ours {};
+    struct stat there {};
+    return ::fstat(fd, &ours) == 0 && ::lstat(file.c_str(), &there) == 0 &&
+           ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+  }
+
+  const std::string file_;
+  UniqueFd fd_;  // invalid: there is no lock
+};
 
 // Says OK if nobody answers on the socket file. Anything but "connection refused" is an answer: a
 // full queue, another socket type, a file that we may not talk to.
@@ -100,25 +151,47 @@ absl::Status RemoveStale(const sockaddr_un& address, int type) {
   return InUseError(absl::StrCat("cannot remove the dead socket ", path, ": ", Error()));
 }
 
-absl::Status BindTo(const sockaddr_un& address, int fd, mode_t mode, gid_t group) {
-  // The kernel gives the file the permissions of the socket, less the umask: set before, so that
-  // the path is at no moment more open than asked, and after, because of the umask.
-  // Until the file is the right group's, no group has a right.
-  const bool own_group = group == UnixPath::kOwnGroup;
-  ::fchmod(fd, own_group ? mode : mode & ~mode_t{S_IRWXG});
+// The file of a socket, however often its path leads elsewhere meanwhile.
+struct SocketFile {
+  UniqueFd fd;  // names it, and no more
+  struct stat info {};
+};
+
+// Binds to a path on which nothing is. The kernel gives the file the permissions of the socket,
+// less the umask, so that at no moment it is more open than asked.
+absl::StatusOr<SocketFile> BindTo(const sockaddr_un& address, int fd, mode_t mode) {
+  ::fchmod(fd, mode);
   if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return InUseError(absl::StrCat("cannot listen on socket ", address.sun_path, ": ", Error()));
   }
-  if (!own_group && ::lchown(address.sun_path, static_cast<uid_t>(-1), group) != 0) {
-    const int error = errno;
-    ::unlink(address.sun_path);
-    return absl::InternalError(absl::StrCat("cannot give socket ", address.sun_path, " to group ",
-                                            group, ": ", std::strerror(error)));
+  SocketFile file;
+  file.fd.reset(::open(address.sun_path, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!file.fd.valid() || ::fstat(file.fd.get(), &file.info) != 0) {
+    return InUseError(
+        absl::StrCat("socket path ", address.sun_path, " went away at once: ", Error()));
   }
-  if (::chmod(address.sun_path, mode) != 0) {
+  if (!S_ISSOCK(file.info.st_mode) || file.info.st_uid != ::geteuid()) {
+    return InUseError(absl::StrCat("socket path ", address.sun_path, " was replaced at once"));
+  }
+  return file;
+}
+
+// Not by its path: who owns the directory could have a link to any file there by now.
+absl::Status SetRights(const std::string& path, const SocketFile& file, mode_t mode, gid_t group) {
+  if (group != UnixPath::kOwnGroup &&
+      ::fchownat(file.fd.get(), "", static_cast<uid_t>(-1), group, AT_EMPTY_PATH) != 0) {
     return absl::InternalError(
-        absl::StrCat("cannot set the mode of socket ", address.sun_path, ": ", Error()));
+        absl::StrCat("cannot give socket ", path, " to group ", group, ": ", Error()));
   }
+  if ((file.info.st_mode & ~mode_t{S_IFMT}) == mode) return absl::OkStatus();
+  if (::chmod(absl::StrCat("/proc/self/fd/", file.fd.get()).c_str(), mode) == 0) {
+    return absl::OkStatus();
+  }
+  if (errno != ENOENT) {
+    return absl::InternalError(absl::StrCat("cannot set the mode of socket ", path, ": ", Error()));
+  }
+  LogWarn("a socket has less than the mode asked for: that takes /proc, which is hidden",
+          {{"path", path}});
   return absl::OkStatus();
 }
 
@@ -128,21 +201,27 @@ absl::StatusOr<UnixPath> UnixPath::Bind(const std::string& path, int type, mode_
                                         absl::Duration patience) {
   const absl::StatusOr<sockaddr_un> address = MakeAddress(path);
   if (!address.ok()) return address.status();
-  const absl::StatusOr<UniqueFd> lock = LockDirectory(path, patience);
+  absl::Status status = CheckDirectory(path);
+  if (!status.ok()) return status;
+  const absl::StatusOr<PathLock> lock = PathLock::Take(path, patience);
   if (!lock.ok()) return lock.status();
-  absl::Status status = RemoveStale(*address, type);
+  status = RemoveStale(*address, type);
   if (!status.ok()) return status;
 
   UniqueFd fd(::socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return absl::InternalError(absl::StrCat("cannot open a socket: ", Error()));
-  status = BindTo(*address, fd.get(), mode, group);
-  if (!status.ok()) return status;
-
-  struct stat info {};
-  if (::lstat(path.c_str(), &info) != 0) {
-    return InUseError(absl::StrCat("socket path ", path, " went away at once: ", Error()));
+  // Until the file is the right group's, no group has a right.
+  const mode_t mode_at_first = group == kOwnGroup ? mode : mode & ~mode_t{S_IRWXG};
+  absl::StatusOr<SocketFile> file = BindTo(*address, fd.get(), mode_at_first);
+  if (!file.ok()) return file.status();
+  UnixPath bound(path, std::move(fd), file->info.st_dev, file->info.st_ino);
+  status = SetRights(path, *file, mode, group);
+  // As long as the lock is held: on a socket that does not listen nobody answers.
+  if (status.ok() && type != SOCK_DGRAM) {
+    status = ListenOn(bound.fd(), absl::StrCat("socket ", path));
   }
-  return UnixPath(path, std::move(fd), info.st_dev, info.st_ino);
+  if (!status.ok()) return status;
+  return bound;
 }
 
 absl::StatusOr<UnixPath> UnixPath::Adopt(const std::string& path) {

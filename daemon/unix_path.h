@@ -15,15 +15,18 @@ namespace tallyd {
 
 // A socket bound to a path of the file system.
 //
-// Invariant: only what we made is ever removed. A socket file of someone else is replaced only if
-// nobody answers on it; a file, a directory or a symbolic link is left alone and refused. At the
-// end of its life the path is unlinked if it still leads to our socket. Thread-compatible.
+// Invariant: only sockets are removed. One of someone else is replaced only if nobody answers on
+// it; a file, a directory or a symbolic link is left alone and refused. At the end of its life the
+// path is unlinked if it still leads to our socket. Whoever may write the directory can put
+// something else there in the moment between a look and what it leads to; no other file gets our
+// mode or our group for that. Thread-compatible.
 class UnixPath {
  public:
   // Binds a non-blocking socket of `type` (SOCK_DGRAM, ...) to `path` with permissions `mode`, for
-  // `group` unless that is kOwnGroup. At no moment is it more open than that.
+  // `group` unless that is kOwnGroup. At no moment is it more open than that. One that takes
+  // connections listens.
   static constexpr gid_t kOwnGroup = static_cast<gid_t>(-1);
-  // Waits `patience` at most for another process that looks at a path of the same directory.
+  // Waits `patience` at most for another process of our user that looks at this path.
   static absl::StatusOr<UnixPath> Bind(const std::string& path, int type, mode_t mode,
                                        gid_t group = kOwnGroup,
                                        absl::Duration patience = absl::Seconds(2));

@@ -6,15 +6,33 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <functional>
 #include <string>
 
+#include "absl/time/time.h"
 #include "daemon/exit_code.h"
+
+namespace {
+
+// What somebody else does at once when a socket has been bound.
+std::function<void()> after_bind;  // NOLINT(cert-err58-cpp)
+
+}  // namespace
+
+// In place of the library's, which does no more.
+extern "C" int bind(int fd, const sockaddr* address, socklen_t size) noexcept {
+  const auto result = static_cast<int>(::syscall(SYS_bind, fd, address, size));
+  if (result == 0 && after_bind) after_bind();
+  return result;
+}
 
 namespace tallyd {
 namespace {
@@ -81,9 +99,6 @@ TEST_F(UnixPathTest, RefusesASocketThatAnswers) {
   for (const int type : {SOCK_DGRAM, SOCK_STREAM, SOCK_SEQPACKET}) {
     const absl::StatusOr<UnixPath> first = UnixPath::Bind(path_, type, 0755);
     ASSERT_TRUE(first.ok()) << first.status();
-    if (type != SOCK_DGRAM) {
-      ASSERT_EQ(::listen(first->fd(), 1), 0);
-    }
     ExpectRefused(type, "in use");
     EXPECT_TRUE(Exists());
   }
@@ -136,6 +151,69 @@ TEST_F(UnixPathTest, DoesNotUnlinkWhatIsNotItsOwnAnyMore) {
   }
   EXPECT_TRUE(Exists());
   ::unlink((path_ + ".old").c_str());
+}
+
+// Whoever can read the directory can lock it, and so may we ourselves, for the saved state.
+TEST_F(UnixPathTest, ALockOnTheDirectoryKeepsNobodyFromBinding) {
+  const UniqueFd directory(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(::flock(directory.get(), LOCK_EX | LOCK_NB), 0);
+  EXPECT_TRUE(UnixPath::Bind(path_, SOCK_DGRAM, 0755).ok());
+}
+
+TEST_F(UnixPathTest, WhoLooksAtThePathKeepsAnotherFromIt) {
+  const std::string lock = path_ + ".lock";
+  const UniqueFd held(::open(lock.c_str(), O_CREAT | O_RDONLY | O_CLOEXEC, 0600));
+  ASSERT_EQ(::flock(held.get(), LOCK_EX | LOCK_NB), 0);
+  EXPECT_EQ(
+      ExitCodeFor(UnixPath::Bind(path_, SOCK_DGRAM, 0755, UnixPath::kOwnGroup, absl::ZeroDuration())
+                      .status()),
+      ExitCode::kInUse);
+  EXPECT_FALSE(Exists());
+  ASSERT_EQ(::flock(held.get(), LOCK_UN), 0);
+  const absl::StatusOr<UnixPath> bound = UnixPath::Bind(path_, SOCK_DGRAM, 0755);
+  EXPECT_TRUE(bound.ok()) << bound.status();
+  EXPECT_NE(::access(lock.c_str(), F_OK), 0);  // it went with the lock
+}
+
+TEST_F(UnixPathTest, AFileThatOthersCanLockIsDoneWithoutAndLeftAlone) {
+  const std::string lock = path_ + ".lock";
+  const UniqueFd theirs(::open(lock.c_str(), O_CREAT | O_RDONLY | O_CLOEXEC, 0644));
+  ASSERT_EQ(::fchmod(theirs.get(), 0644), 0);
+  ASSERT_EQ(::flock(theirs.get(), LOCK_EX | LOCK_NB), 0);
+  EXPECT_TRUE(UnixPath::Bind(path_, SOCK_DGRAM, 0755).ok());
+  EXPECT_EQ(::unlink(lock.c_str()), 0);
+  ASSERT_EQ(::symlink("/nowhere", lock.c_str()), 0);
+  EXPECT_TRUE(UnixPath::Bind(path_, SOCK_DGRAM, 0755).ok());
+  EXPECT_EQ(::unlink(lock.c_str()), 0);
+}
+
+// Whoever owns the directory may rename a link over the socket as soon as that is there.
+TEST_F(UnixPathTest, ALinkInThePlaceOfANewSocketGivesNoOtherFileOurMode) {
+  const std::string precious = directory_ + "/precious";
+  const UniqueFd file(::open(precious.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  after_bind = [&] {
+    ::unlink(path_.c_str());
+    ASSERT_EQ(::symlink(precious.c_str(), path_.c_str()), 0);
+  };
+  const mode_t umask_before = ::umask(0077);
+  ExpectRefused(SOCK_DGRAM, "was replaced");
+  ::umask(umask_before);
+  after_bind = nullptr;
+  EXPECT_TRUE(Exists());  // it is not ours to remove
+  struct stat info {};
+  ASSERT_EQ(::fstat(file.get(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+  ::unlink(precious.c_str());
+}
+
+TEST_F(UnixPathTest, TheUmaskTakesNothingFromTheMode) {
+  const mode_t umask_before = ::umask(0077);
+  const absl::StatusOr<UnixPath> bound = UnixPath::Bind(path_, SOCK_STREAM, 0766);
+  ::umask(umask_before);
+  ASSERT_TRUE(bound.ok()) << bound.status();
+  struct stat info {};
+  ASSERT_EQ(::lstat(path_.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0766u);
 }
 
 TEST_F(UnixPathTest, APathThatCannotBeASocketsIsAUsageError) {

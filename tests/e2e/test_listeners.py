@@ -122,6 +122,16 @@ class SocketPathTest(unittest.TestCase):
                     sender.send(b"a:1|c")
                 second.settle(received=1)
 
+    def test_beside_the_saved_state(self):
+        with scratch() as directory:
+            kinds = ("unixgram", "unixstream")
+            listen = [(kind, directory / kind) for kind in kinds]
+            with Daemon(f"--state.directory={directory}", f"--admin.socket={directory}/admin",
+                        listen=listen) as daemon:
+                (directory / "unixgram").unlink()
+                wait_for("a new socket", (directory / "unixgram").exists)
+                self.assertEqual(daemon.stop(), 0)
+
     def test_the_mode_of_the_socket(self):
         with scratch() as directory:
             path = directory / "mode.sock"
