@@ -329,6 +329,7 @@ class AdminServer::Impl::Session : public std::enable_shared_from_this<Session> 
   void OnHeader(const error_code& error) {
     const auto server = server_.lock();
     if (closed_ || server == nullptr) return;
+    deadline_.cancel();
     if (error == http::error::header_limit || error == http::error::buffer_overflow) {
       return Refuse(http::status::request_header_fields_too_large, "The header is too long.");
     }
