@@ -230,9 +230,15 @@ class Bound {
     return 2 * 2 * (std::max(kMaxStreamFrameBytes, kMaxLineBytes) + kReadPadding) + kObjects;
   }
   uint64_t RelayBytes() const { return options_.relay_packet_bytes + kHeapBlock; }
+  // Of scrapers and of pushers. TLS has each way a record in the library, one on its way to it and
+  // one at the socket, and what it knows of the connection.
   uint64_t WebBytes() const {
-    constexpr uint64_t kBytesEach = 4 * HttpSession::kMaxHeaderBytes;
-    return options_.web.empty() ? 0 : 2 * HttpServer::Options{}.max_connections * kBytesEach;
+    constexpr uint64_t kTlsBytes = (2 * 3 * 17 + 16) * 1024;
+    const uint64_t each =
+        2 * 4 * HttpSession::kMaxHeaderBytes + (options_.web_config_file.empty() ? 0 : kTlsBytes);
+    const uint64_t scrapers = options_.web.empty() ? 0 : HttpServer::Options{}.max_connections;
+    const uint64_t pushers = options_.push.empty() ? 0 : PushListener::Options{}.max_connections;
+    return (scrapers + pushers) * each;
   }
 
   const Options& options_;

@@ -99,6 +99,17 @@ TEST(MemoryBoundTest, WhatIsOffCostsNothing) {
   EXPECT_EQ(Part("web connections", options, shape), 0u);
 }
 
+TEST(MemoryBoundTest, PushersAndTlsArePartOfWebConnections) {
+  Options options = WithSeries(1'000, 1);
+  const SeriesShape shape;
+  const uint64_t plain = Part("web connections", options, shape);
+  options.push = {"127.0.0.1:9091"};
+  const uint64_t with_pushers = Part("web connections", options, shape);
+  EXPECT_GE(with_pushers, plain + 128 * 2 * 8'192);
+  options.web_config_file = "web.yml";
+  EXPECT_GE(Part("web connections", options, shape), with_pushers + (512 + 128) * 4 * 17'408);
+}
+
 TEST(MemoryBoundTest, PeersArePartOfTheTotalAlone) {
   const std::vector<MemoryPart> parts = BoundMemory(WithSeries(1'000, 1), 100, SeriesShape{});
   uint64_t all = 0;
