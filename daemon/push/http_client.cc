@@ -160,6 +160,7 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
     done_ = std::move(done);
     begin_ns_ = MonotonicNs();
     retried_ = false;
+    transmitted_ = false;
     ++serial_;
     StartTotalTimer(total_timeout);
     const absl::Status status = PrepareHeader();
@@ -323,6 +324,7 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
   // close.
   void Transmit() {
     phase_ = Phase::kAnswer;
+    transmitted_ = true;
     link_->header = header_;
     link_->body = request_.body;
     link_->parts.clear();
@@ -466,7 +468,7 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
 
   void Finish(HttpResult result) {
     result.duration = absl::Nanoseconds(MonotonicNs() - begin_ns_);
-    result.sent_bytes = BodyBytes();
+    result.sent_bytes = transmitted_ ? BodyBytes() : 0;
     const Done done = End();
     done(std::move(result));
   }
@@ -497,6 +499,7 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
   int64_t begin_ns_ = 0;
   bool reused_ = false;   // the connection has served before
   bool retried_ = false;  // since it turned out to be closed
+  bool transmitted_ = false;
   int interim_answers_ = 0;
 };
 

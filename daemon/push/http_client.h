@@ -43,7 +43,7 @@ struct HttpResult {
   std::string error;  // for people: what went wrong, or the beginning of the answer's body
   std::vector<std::pair<std::string, std::string>> headers;  // of the answer
   std::string body;       // the first bytes of the answer; may be anything
-  size_t sent_bytes = 0;  // of the body
+  size_t sent_bytes = 0;  // of the body; 0 if there was no connection to send it on
   absl::Duration duration;
 };
 

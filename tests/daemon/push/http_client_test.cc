@@ -308,9 +308,10 @@ TEST_F(HttpClientTest, ARefusedConnectionIsSaidSo) {
     port = gone.port();
   }
   Use(OptionsFor(port));
-  const HttpResult result = Send();
+  const HttpResult result = Send({.body = {Part("x")}});
   EXPECT_EQ(result.cause, PushCause::kConnect);
   EXPECT_EQ(result.error, "cannot connect to 127.0.0.1: Connection refused");
+  EXPECT_EQ(result.sent_bytes, 0u);
 }
 
 // A listener that never accepts and whose backlog is full answers no connection.
