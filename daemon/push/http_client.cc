@@ -28,6 +28,10 @@
 #include "daemon/clock.h"
 #include "daemon/push/tls_context.h"
 
+#ifndef TALLYD_VERSION
+#define TALLYD_VERSION "unknown"
+#endif
+
 namespace tallyd {
 namespace {
 
@@ -43,6 +47,8 @@ constexpr std::array<std::string_view, kPushCauses> kCauseNames = {
     "tls",          "timeout",           "closed",      "bad_answer", "redirect",
     "client_error", "too_many_requests", "server_error"};
 
+// The specification of remote write wants the version.
+constexpr char kUserAgent[] = "tallyd/" TALLYD_VERSION;
 // "100 Continue" and the like before the answer proper.
 constexpr int kMaxInterimAnswers = 8;
 constexpr size_t kMaxHeaders = 64;
@@ -213,7 +219,7 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
     const std::string& target = request_.target.empty() ? options_.url.path : request_.target;
     header_ = absl::StrCat(request_.method, " ", target.empty() ? "/" : target, " HTTP/1.1\r\n");
     absl::Status status = AddHeader("Host", options_.url.Authority());
-    if (status.ok()) status = AddHeader("User-Agent", options_.user_agent);
+    if (status.ok()) status = AddHeader("User-Agent", kUserAgent);
     if (status.ok()) status = AddHeader("Content-Length", absl::StrCat(BodyBytes()));
     if (status.ok() && !authorization->empty()) status = AddHeader("Authorization", *authorization);
     for (const auto& [name, value] : request_.headers) {

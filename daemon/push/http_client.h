@@ -51,7 +51,6 @@ struct HttpClientOptions {
   HttpUrl url;
   TlsOptions tls;  // for https
   PushCredentials credentials;
-  std::string user_agent = "tallyd";
   absl::Duration connect_timeout = absl::Seconds(1);  // for each address of the host
   absl::Duration total_timeout = absl::Seconds(10);   // from Send to the answer's last byte
   // A connection is used again for so long, then made anew: a name may lead elsewhere by then.

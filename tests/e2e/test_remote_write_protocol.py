@@ -57,7 +57,7 @@ class ScriptedTest(RemoteWriteCase):
             self.assertEqual(headers["Content-Encoding"], "snappy")
             self.assertEqual(headers["X-Prometheus-Remote-Write-Version"], "0.1.0")
             self.assertEqual(headers["X-Scope-OrgID"], "team")
-            self.assertTrue(headers["User-Agent"].startswith("tallyd"))
+            self.assertRegex(headers["User-Agent"], r"^tallyd/[0-9]+\.[0-9]+")
 
     def test_waits_as_long_as_it_is_asked_to(self):
         receiver = self.enterContext(ScriptedReceiver(lambda _: (429, {"Retry-After": "3"})))
