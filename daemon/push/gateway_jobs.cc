@@ -29,6 +29,8 @@ namespace {
 
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 constexpr int kMaxRefusals = 16;  // of one push
+// Series of a job go when its group does, or a little later. Until then they are still the job's.
+constexpr absl::Duration kSeriesGrace = absl::Minutes(1);
 constexpr absl::Duration kFirstBackoff = absl::Seconds(1);
 
 int64_t After(absl::Duration delay) { return MonotonicNs() + absl::ToInt64Nanoseconds(delay); }
@@ -52,7 +54,11 @@ class GatewayJobs::Impl {
 
   void OnJob(const JobChange& change) {
     const std::string path = KeyOfJob(change.labels).Path();
-    if (groups_.count(path) == 0 && !MayAdd(path)) return;
+    if (groups_.count(path) == 0 && !MayAdd(path)) {
+      if (known_.erase(path) > 0) index_ = nullptr;
+      return;
+    }
+    Know(path, change);
     Group& group = groups_[path];
     group.labels = change.labels;
     group.shown = change.shown;
@@ -64,6 +70,19 @@ class GatewayJobs::Impl {
     ++group.changes;
     CountGroups();
     if (!busy_) AwaitNext();
+  }
+
+  std::shared_ptr<const JobGroupIndex> index() {
+    const int64_t now_ns = MonotonicNs();
+    const auto is_over = [now_ns](const auto& job) { return job.second.until_ns <= now_ns; };
+    if (std::erase_if(known_, is_over) > 0) index_ = nullptr;
+    if (known_.empty()) return nullptr;
+    if (index_ == nullptr) {
+      std::vector<Grouping> groups;
+      for (const auto& [path, job] : known_) groups.push_back(job.labels);
+      index_ = std::make_shared<const JobGroupIndex>(groups);
+    }
+    return index_;
   }
 
   void Finish(absl::Duration deadline, std::function<void()> done) {
@@ -102,6 +121,11 @@ class GatewayJobs::Impl {
     int64_t expires_ns = kNever;  // when it is to be deleted
     uint64_t changes = 0;         // that the job reported
   };
+  // A job that has or had a group, for as long as there may be series of it.
+  struct KnownJob {
+    Grouping labels;
+    int64_t until_ns = 0;
+  };
   struct Task {
     std::string path;
     uint64_t changes = 0;  // of the group, when it was rendered
@@ -116,16 +140,22 @@ class GatewayJobs::Impl {
 
   bool MayAdd(const std::string& path) {
     if (path == options_.key.Path()) {
-      LogWarn("a job has the labels of the target's own group, and gets no group of its own",
+      LogWarn("a job has the labels of the target's own group, and goes with it",
               {{"target", options_.name}, {"group", path}});
       return false;
     }
     if (groups_.size() < kMaxGroups) return true;
     if (!std::exchange(full_, true)) {
-      LogWarn("there are too many groups of jobs; new ones are not pushed",
+      LogWarn("there are too many groups of jobs; new jobs go with the target's own",
               {{"target", options_.name}, {"max_groups", absl::StrCat(kMaxGroups)}});
     }
     return false;
+  }
+
+  void Know(const std::string& path, const JobChange& change) {
+    const bool stays = change.running || change.ttl == absl::ZeroDuration();
+    known_[path] = {change.labels, stays ? kNever : After(change.ttl + kSeriesGrace)};
+    index_ = nullptr;
   }
 
   void AwaitNext() {
@@ -371,8 +401,10 @@ class GatewayJobs::Impl {
   LoopTimer timer_;
   std::minstd_rand random_;
 
-  std::map<std::string, Group> groups_;  // by path
-  std::deque<Task> queue_;               // its first one is under way
+  std::map<std::string, Group> groups_;         // by path
+  std::map<std::string, KnownJob> known_;       // by path
+  std::shared_ptr<const JobGroupIndex> index_;  // of known_; null: to be made
+  std::deque<Task> queue_;                      // its first one is under way
   RejectedFamilies rejected_;
   bool busy_ = false;
   bool full_ = false;
@@ -396,6 +428,8 @@ GatewayJobs::GatewayJobs(std::shared_ptr<Loop> loop, PushgatewayOptions options,
 GatewayJobs::~GatewayJobs() = default;
 
 void GatewayJobs::OnJob(const JobChange& change) { impl_->OnJob(change); }
+
+std::shared_ptr<const JobGroupIndex> GatewayJobs::index() { return impl_->index(); }
 
 void GatewayJobs::Finish(absl::Duration deadline, std::function<void()> done) {
   impl_->Finish(deadline, std::move(done));

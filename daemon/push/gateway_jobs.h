@@ -27,7 +27,7 @@ namespace tallyd {
 // Ownership: the thread that runs `loop`, which the object keeps alive for those who render.
 class GatewayJobs : public std::enable_shared_from_this<GatewayJobs> {
  public:
-  // Groups at a time. With more, new jobs go without, and the log says so.
+  // Groups at a time. With more, new jobs go with the target's own group, and the log says so.
   static constexpr size_t kMaxGroups = 1000;
 
   // `options` are the target's.
@@ -37,6 +37,9 @@ class GatewayJobs : public std::enable_shared_from_this<GatewayJobs> {
   GatewayJobs& operator=(const GatewayJobs&) = delete;
 
   void OnJob(const JobChange& change);
+  // Whose series go to groups of their own, so that the target's own leaves them out. A job that
+  // got no group is not among them. Null: nobody's.
+  std::shared_ptr<const JobGroupIndex> index();
   // Once, to end: pushes what is not up to date, or deletes all groups if that was asked for, and
   // calls `done`, all within `deadline`.
   void Finish(absl::Duration deadline, std::function<void()> done);

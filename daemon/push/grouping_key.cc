@@ -95,7 +95,9 @@ absl::Status GroupingKey::Check() const {
 std::string GroupingKey::Path() const {
   std::string path = "/metrics";
   AppendStep("job", job, &path);
-  for (const auto& [name, value] : labels) AppendStep(name, value, &path);
+  auto sorted = labels;
+  std::sort(sorted.begin(), sorted.end());
+  for (const auto& [name, value] : sorted) AppendStep(name, value, &path);
   return path;
 }
 

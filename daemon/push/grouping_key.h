@@ -20,9 +20,9 @@ struct GroupingKey {
   // What a gateway would refuse, or take for something else.
   absl::Status Check() const;
 
-  // "/metrics/job/a/instance/b". A value of other characters than letters, digits, "_", "-" and "."
-  // is written in base64 for URLs (RFC 4648 section 5): percent-encoded slashes would be redirected
-  // away.
+  // "/metrics/job/a/instance/b", the labels by name: one group has one path, however they are
+  // given. A value of other characters than letters, digits, "_", "-" and "." is written in base64
+  // for URLs (RFC 4648 section 5): percent-encoded slashes would be redirected away.
   std::string Path() const;
 
   bool Has(std::string_view label) const;

@@ -6,11 +6,9 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
-#include <limits>
 #include <mutex>
 #include <utility>
 
-#include "daemon/clock.h"
 #include "daemon/log.h"
 
 namespace tallyd {
@@ -18,8 +16,6 @@ namespace {
 
 // What a target may take over its deadline, to say so.
 constexpr absl::Duration kGrace = absl::Milliseconds(500);
-// Series of a job go when its group does, or a little later. Until then they are still the job's.
-constexpr absl::Duration kJobSeriesGrace = absl::Minutes(1);
 
 // The targets that are not done yet.
 struct Countdown {
@@ -33,12 +29,12 @@ struct Countdown {
 PushThread::PushThread(std::vector<PushgatewayOptions> gateways,
                        std::vector<RemoteWriteOptions> remote_writes, const PushSources& sources)
     : loop_(std::make_shared<Loop>(1)), work_(loop_->get_executor()) {
-  PushSources gateway_sources = sources;
-  gateway_sources.job_groups = [this] { return JobGroups(); };
   for (PushgatewayOptions& options : gateways) {
     jobs_.push_back(std::make_shared<GatewayJobs>(loop_, options, sources));
+    PushSources gateway_sources = sources;
+    gateway_sources.job_groups = [jobs = jobs_.back()] { return jobs->index(); };
     gateways_.push_back(
-        std::make_shared<PushgatewayTarget>(loop_, std::move(options), gateway_sources));
+        std::make_shared<PushgatewayTarget>(loop_, std::move(options), std::move(gateway_sources)));
   }
   for (RemoteWriteOptions& options : remote_writes) {
     remote_writes_.push_back(
@@ -88,37 +84,8 @@ void PushThread::Finish(absl::Duration deadline) {
 void PushThread::OnJob(const JobChange& change) {
   if (gateways_.empty()) return;
   boost::asio::post(*loop_, [this, change] {
-    Know(change);
     for (const auto& jobs : jobs_) jobs->OnJob(change);
   });
-}
-
-void PushThread::Know(const JobChange& change) {
-  KnownJob& job = known_jobs_[KeyOfJob(change.labels).Path()];
-  job.labels = change.labels;
-  const bool stays = change.running || change.ttl == absl::ZeroDuration();
-  job.until_ns = stays ? std::numeric_limits<int64_t>::max()
-                       : MonotonicNs() + absl::ToInt64Nanoseconds(change.ttl + kJobSeriesGrace);
-  job_index_ = nullptr;
-}
-
-std::shared_ptr<const JobGroupIndex> PushThread::JobGroups() {
-  const int64_t now_ns = MonotonicNs();
-  for (auto job = known_jobs_.begin(); job != known_jobs_.end();) {
-    if (job->second.until_ns > now_ns) {
-      ++job;
-      continue;
-    }
-    job = known_jobs_.erase(job);
-    job_index_ = nullptr;
-  }
-  if (known_jobs_.empty()) return nullptr;
-  if (job_index_ == nullptr) {
-    std::vector<Grouping> groups;
-    for (const auto& [path, job] : known_jobs_) groups.push_back(job.labels);
-    job_index_ = std::make_shared<const JobGroupIndex>(groups);
-  }
-  return job_index_;
 }
 
 std::vector<PushStatus> PushThread::statuses() const {

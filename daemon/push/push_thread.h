@@ -5,9 +5,7 @@
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -43,22 +41,11 @@ class PushThread {
   std::vector<PushStatus> statuses() const;
 
  private:
-  struct KnownJob {
-    Grouping labels;
-    int64_t until_ns = 0;
-  };
-
-  void Know(const JobChange& change);
-  std::shared_ptr<const JobGroupIndex> JobGroups();
-
   const std::shared_ptr<Loop> loop_;
   boost::asio::executor_work_guard<Loop::executor_type> work_;
   std::vector<std::shared_ptr<PushgatewayTarget>> gateways_;
   std::vector<std::shared_ptr<GatewayJobs>> jobs_;  // of each gateway
   std::vector<std::shared_ptr<RemoteWriteTarget>> remote_writes_;
-  // The loop's: by the path of their groups.
-  std::map<std::string, KnownJob> known_jobs_;
-  std::shared_ptr<const JobGroupIndex> job_index_;
   std::thread thread_;
 };
 

@@ -159,6 +159,10 @@ TEST(PushConfigTest, TargetsMustBeToldApart) {
               HasSubstr("/etc/t.yaml:5: push.pushgateway: two targets would write over each other "
                         "at http://gw/metrics/job/a"));
   EXPECT_THAT(Problem("series: {limit: 10}\npush:\n  pushgateway:\n"
+                      "    - {url: \"http://gw\", name: a, grouping: {env: e, instance: i}}\n"
+                      "    - {url: \"http://gw\", name: b, grouping: {instance: i, env: e}}\n"),
+              HasSubstr("two targets would write over each other"));
+  EXPECT_THAT(Problem("series: {limit: 10}\npush:\n  pushgateway:\n"
                       "    - {url: \"http://gw\", job: a}\n    - {url: \"http://gw\", job: b}\n"),
               HasSubstr("/etc/t.yaml:5: push.pushgateway: two targets are called http://gw; "
                         "give them a name"));

@@ -112,6 +112,16 @@ class JobGroupsTest(unittest.TestCase):
         self.assertEqual({name for name, _ in self.gateway.samples(job="main")}, {"rows"})
         self.assert_sent(self.group(), 3)
 
+    def test_a_job_with_the_targets_labels_goes_with_its_group(self):
+        with self.daemon(job="nightly", grouping={"zone": "eu", "instance": "a/b"}) as daemon:
+            self.run_job(3)
+            own = {"job": "nightly", "instance": "a/b", "zone": "eu", "exported_job": "nightly",
+                   "exported_instance": "a/b", "exported_zone": "eu"}
+            wait_for("the job's series in the target's group",
+                     lambda: self.gateway.samples(**own, table="users"))
+            self.assertEqual(list(self.gateway.samples(**own, table="users").values()), [3])
+            self.assertEqual(push_metric(daemon, "tallyd_push_job_groups", target="gw"), 0)
+
     def test_a_job_is_pushed_while_it_runs_and_when_it_is_killed(self):
         with self.daemon():
             process, pid = self.start_job(7, SLEEP, ttl="3s")

@@ -4,7 +4,10 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "daemon/push/gateway_jobs.h"
 
 namespace tallyd {
 namespace {
@@ -66,6 +69,47 @@ TEST(JobGroupEncoderTest, EachGroupHasItsFamiliesWhole) {
 TEST(KeyOfJobTest, HasAllLabels) {
   EXPECT_EQ(KeyOfJob({{"job", "a b"}, {"instance", "i"}}).Path(),
             "/metrics/job@base64/YSBi/instance/i");
+}
+
+class GatewayJobsTest : public testing::Test {
+ protected:
+  // Whether the series of a job with these labels go to a group of its own.
+  bool IsApart(const std::string& labels) {
+    const auto index = jobs_->index();
+    return index != nullptr && index->Find(labels) != JobGroupIndex::kNobodys;
+  }
+  void Begin(Grouping labels) {
+    JobChange change;
+    change.labels = std::move(labels);
+    change.running = true;
+    jobs_->OnJob(change);
+  }
+  static PushgatewayOptions Options() {
+    PushgatewayOptions options;
+    options.key = {.job = "web", .labels = {{"instance", "h"}, {"env", "prod"}}};
+    return options;
+  }
+
+  // Never run: nothing is pushed.
+  std::shared_ptr<Loop> loop_ = std::make_shared<Loop>(1);
+  std::shared_ptr<GatewayJobs> jobs_ =
+      std::make_shared<GatewayJobs>(loop_, Options(), PushSources());
+};
+
+TEST_F(GatewayJobsTest, AJobWithTheTargetsLabelsGoesWithItsGroup) {
+  Begin({{"job", "web"}, {"instance", "h"}, {"env", "prod"}});
+  EXPECT_FALSE(IsApart(R"(env="prod",instance="h",job="web")"));
+  Begin({{"job", "web"}, {"instance", "h"}});
+  EXPECT_TRUE(IsApart(R"(instance="h",job="web")"));
+}
+
+TEST_F(GatewayJobsTest, BeyondTheLimitJobsGoWithTheTargetsGroup) {
+  for (size_t i = 0; i <= GatewayJobs::kMaxGroups; ++i) {
+    Begin({{"job", std::to_string(i)}});
+  }
+  EXPECT_TRUE(IsApart(R"(job="0")"));
+  EXPECT_TRUE(IsApart(R"(job="999")"));
+  EXPECT_FALSE(IsApart(R"(job="1000")"));
 }
 
 }  // namespace

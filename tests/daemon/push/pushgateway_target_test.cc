@@ -73,7 +73,7 @@ TEST(GroupingKeyTest, WhatIsNotPlainIsInBase64) {
   EXPECT_EQ((GroupingKey{.job = "titan", .labels = {{"name", "Προμηθεύς"}}}).Path(),
             "/metrics/job/titan/name@base64/zqDPgc6_zrzOt864zrXPjc-C");
   EXPECT_EQ((GroupingKey{.job = "a b", .labels = {{"i", ""}, {"d", ".."}}}).Path(),
-            "/metrics/job@base64/YSBi/i@base64/=/d@base64/Li4");
+            "/metrics/job@base64/YSBi/d@base64/Li4/i@base64/=");
 }
 
 TEST(GroupingKeyTest, RefusesWhatAGatewayRefuses) {
