@@ -286,7 +286,7 @@ void CellReader::ReadCell(CellRef cell, const HistogramLayout& layout, bool with
 // So that the sum is that of the buckets. In a chunk that is written all the time it may be ahead
 // or behind by the events in flight; the count, being the sum of the buckets, never is.
 //
-// The window is read after the buckets, so that it never has less than they.
+// The same holds for the window, which is read after the buckets.
 void CellReader::ReadAtBatchBoundary(CellRef cell, const HistogramLayout& layout,
                                      bool with_window) {
   constexpr int kTries = 3;

@@ -1,4 +1,4 @@
-// A gauge that several shards, or several spellings of its key, write.
+// A gauge that several shards write.
 //
 // The newest set wins (of equal times the later cell), and changes that the other cells took since
 // then are added to it. A cell tells how much it had taken when the present run of changes began,

@@ -53,8 +53,8 @@ struct HistogramValue {
   std::span<const std::string> les;   // bounds as label values, shortest form
   std::span<const uint64_t> buckets;  // bounds.size() + 1, not cumulative; the last is +Inf
   double sum = 0;
-  // The same observations by exponential buckets, if the encoder wants them. Its count is not less
-  // than that of `buckets`, and the same unless the cells were being written to.
+  // The same observations by exponential buckets, if the encoder wants them. Its count is that of
+  // `buckets` unless the cells were being written to.
   const NativeHistogram* native = nullptr;
   int64_t created_s = 0;  // see PageEncoder
 };

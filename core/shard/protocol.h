@@ -355,7 +355,7 @@ class SlotState {
 };
 
 // What a merger that last saw `seen` does on meeting `now` in the same slot. `seen` must be kept as
-// `now` afterwards. Nothing is read of a slot for which this says false twice.
+// `now` afterwards. Nothing is read of a slot for which this says nothing.
 struct SlotVisit {
   bool adopt = false;  // a tenant not met before: read its identity
   bool read = false;   // cells are current: read them

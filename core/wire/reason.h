@@ -30,7 +30,7 @@ enum class DropReason : uint8_t {
   kBadEvent,          // malformed event or service check
   kTooLong,           // a line or frame over a limit
   kTruncated,         // cut off by the buffer, or by the end of its connection
-  kSeriesLimit,       // a new series past the bound on series or on key memory
+  kSeriesLimit,       // no room for a new key, nor for the series that it would fold to
   kNameTooLong,       // these three: a key over one of core/wire/limits.h's KeyLimits
   kTooManyTags,
   kLabelsTooLong,
