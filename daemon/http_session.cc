@@ -93,14 +93,37 @@ std::string HttpDate(absl::Time time) {
 
 }  // namespace
 
-std::shared_ptr<void> BodyBudget::Take(size_t bytes) {
+bool BodyBudget::Grow(size_t from, size_t to) {
+  const size_t more = to - from;
+  const size_t left_to_others = to > kSmallBodyBytes ? small_bytes_ : 0;
   size_t left = left_.load(std::memory_order_relaxed);
   do {
-    if (left < bytes) return nullptr;
-  } while (!left_.compare_exchange_weak(left, left - bytes, std::memory_order_relaxed));
-  return {this, [budget = shared_from_this(), bytes](void*) {
-            budget->left_.fetch_add(bytes, std::memory_order_relaxed);
-          }};
+    if (left < more + left_to_others) return false;
+  } while (!left_.compare_exchange_weak(left, left - more, std::memory_order_relaxed));
+  return true;
+}
+
+bool BodyRoom::GrowTo(size_t bytes) {
+  if (!budget_->Grow(bytes_, bytes)) return false;
+  bytes_ = bytes;
+  return true;
+}
+
+size_t BudgetedBody::Reader::put(const boost::asio::const_buffer& part, error_code& error) {
+  std::string& bytes = body_.bytes_untrusted;
+  const size_t needed = bytes.size() + part.size();
+  if (needed > bytes.capacity()) {
+    // Twice as much each time, so that few bytes are copied often.
+    const size_t wanted = std::max(needed, std::min(2 * bytes.capacity(), body_.max_bytes));
+    if (body_.room == nullptr || !body_.room->GrowTo(wanted)) {
+      error = make_error_code(boost::system::errc::not_enough_memory);
+      return 0;
+    }
+    bytes.reserve(wanted);
+  }
+  bytes.append(static_cast<const char*>(part.data()), part.size());
+  error = {};
+  return part.size();
 }
 
 std::string HttpRequest::Field(http::field name) const {
@@ -240,12 +263,11 @@ void HttpSession::StartBody() {
   if (bytes > limits_.max_body_bytes) {
     return Refuse(http::status::payload_too_large, "The body is too long.");
   }
-  body_room_ = limits_.body_budget->Take(static_cast<size_t>(bytes));
-  if (body_room_ == nullptr) {
-    return Refuse(http::status::service_unavailable, "Too many bodies are being read.");
-  }
   body_parser_.emplace(std::move(*parser_));
   body_parser_->body_limit(limits_.max_body_bytes);
+  BudgetedBody::Content& body = body_parser_->get().body();
+  body.max_bytes = static_cast<size_t>(bytes);
+  body.room = std::make_shared<BodyRoom>(limits_.body_budget);
   state_ = State::kReadingBody;
   SetDeadline(limits_.body_timeout);
   const bool waits =
@@ -275,8 +297,14 @@ void HttpSession::OnBody(const error_code& error) {
   if (error == http::error::body_limit) {
     return Refuse(http::status::payload_too_large, "The body is too long.");
   }
+  if (error == boost::system::errc::not_enough_memory) return OnNoRoom();
   if (IsMalformed(error)) return Refuse(http::status::bad_request, "The body is malformed.");
   Close();
+}
+
+void HttpSession::OnNoRoom() {
+  if (access_ != nullptr) access_->CountRefused(WebRefusal::kBusy);
+  Refuse(http::status::service_unavailable, "Too many bodies are being read.");
 }
 
 void HttpSession::OnHeaderError(const error_code& error) {
@@ -307,8 +335,11 @@ void HttpSession::Handle() {
   HttpRequest request;
   request.header_untrusted = header;
   request.path_untrusted = *std::move(path);
-  if (body_parser_.has_value()) request.body_untrusted = std::move(body_parser_->get().body());
-  request.body_room = std::exchange(body_room_, nullptr);
+  if (body_parser_.has_value()) {
+    BudgetedBody::Content& body = body_parser_->get().body();
+    request.body_untrusted = std::move(body.bytes_untrusted);
+    request.body_room = std::move(body.room);
+  }
   handler_(shared_from_this(), request);
 }
 
@@ -329,7 +360,7 @@ void HttpSession::RefusePassword() {
 
 void HttpSession::Refuse(http::status status, const std::string& text) {
   keep_alive_ = false;
-  body_room_ = nullptr;
+  body_parser_.reset();
   state_ = State::kHandling;
   Answer(HttpResponse::Plain(status, text));
 }
@@ -442,7 +473,8 @@ void HttpSession::Close() {
   if (state_ == State::kClosed) return;
   const std::shared_ptr<HttpSession> keep_until_return = shared_from_this();
   state_ = State::kClosed;
-  body_room_ = nullptr;
+  // A reading that is under way may look at the parser until its handler has run.
+  if (body_parser_.has_value()) body_parser_->get().body().room = nullptr;
   error_code ignored;
   stream_.socket().close(ignored);
   deadline_.cancel();

@@ -13,8 +13,9 @@
 #include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/status.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <boost/beast/http/verb.hpp>
+#include <boost/optional/optional.hpp>
+#include <boost/system/error_code.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -35,15 +36,62 @@ namespace tallyd {
 using TcpAcceptor = boost::asio::basic_socket_acceptor<boost::asio::ip::tcp, Loop::executor_type>;
 
 // Memory for bodies that are being read or worked on, over all sessions that share it. Thread-safe.
-class BodyBudget : public std::enable_shared_from_this<BodyBudget> {
+class BodyBudget {
  public:
-  explicit BodyBudget(size_t bytes) : left_(bytes) {}
+  static constexpr size_t kSmallBodyBytes = 64 * 1024;
 
-  // Room for so many bytes, for as long as what is returned lives; null if there is none.
-  std::shared_ptr<void> Take(size_t bytes);
+  // The last `small_bytes` of `bytes` are for bodies of up to kSmallBodyBytes.
+  explicit BodyBudget(size_t bytes, size_t small_bytes = 0)
+      : small_bytes_(small_bytes), left_(bytes) {}
+
+  // For a body that has room for `from` bytes, and wants it for `to`. False if there is none.
+  bool Grow(size_t from, size_t to);
+  void GiveBack(size_t bytes) { left_.fetch_add(bytes, std::memory_order_relaxed); }
 
  private:
+  const size_t small_bytes_;
   std::atomic<size_t> left_;
+};
+
+// What one body has of a budget, for as long as it lives. Thread-compatible.
+class BodyRoom {
+ public:
+  explicit BodyRoom(std::shared_ptr<BodyBudget> budget) : budget_(std::move(budget)) {}
+  ~BodyRoom() { budget_->GiveBack(bytes_); }
+  BodyRoom(const BodyRoom&) = delete;
+  BodyRoom& operator=(const BodyRoom&) = delete;
+
+  // To no less than before.
+  bool GrowTo(size_t bytes);
+
+ private:
+  const std::shared_ptr<BodyBudget> budget_;
+  size_t bytes_ = 0;
+};
+
+// A body, as Beast wants one, that takes room as it comes in: what was only announced takes none.
+struct BudgetedBody {
+  struct Content {
+    std::string bytes_untrusted;
+    size_t max_bytes = 0;            // what it may grow to
+    std::shared_ptr<BodyRoom> room;  // null: no more is taken in
+  };
+
+  class Reader {
+   public:
+    template <typename Header>
+    Reader(const Header&, Content& body) : body_(body) {}
+
+    void init(const boost::optional<uint64_t>&, boost::system::error_code& error) { error = {}; }
+    // not_enough_memory: there is no room.
+    size_t put(const boost::asio::const_buffer& part, boost::system::error_code& error);
+    void finish(boost::system::error_code& error) { error = {}; }
+
+   private:
+    Content& body_;
+  };
+  using value_type = Content;
+  using reader = Reader;
 };
 
 // A request. Its body is there if the session reads bodies.
@@ -131,7 +179,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
     kClosed
   };
   using Parser = boost::beast::http::request_parser<boost::beast::http::empty_body>;
-  using BodyParser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+  using BodyParser = boost::beast::http::request_parser<BudgetedBody>;
 
   void OnHandshake(const boost::system::error_code& error);
   void AwaitRequest();
@@ -146,6 +194,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void SendContinue();
   void ReadBody();
   void OnBody(const boost::system::error_code& error);
+  void OnNoRoom();
   void Handle();
   // Answers what has not become a request.
   void Refuse(boost::beast::http::status status, const std::string& text);
@@ -182,7 +231,6 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
   std::optional<BodyParser> body_parser_;  // takes over from parser_ where bodies are read
-  std::shared_ptr<void> body_room_;
   HttpResponse response_;
   std::string response_header_;
   std::vector<boost::asio::const_buffer> response_buffers_;

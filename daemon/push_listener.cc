@@ -2,6 +2,7 @@
 
 #include <prometheus/counter.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/post.hpp>
 #include <unordered_map>
@@ -84,7 +85,10 @@ class PushListener::Impl : public std::enable_shared_from_this<PushListener::Imp
       : loop_(*loop),
         options_(std::move(options)),
         groups_(groups),
-        budget_(std::make_shared<BodyBudget>(kBodiesInMemory * options_.max_body_bytes)) {
+        budget_(std::make_shared<BodyBudget>(
+            kBodiesInMemory * options_.max_body_bytes,
+            std::min(options_.max_body_bytes,
+                     options_.max_connections * BodyBudget::kSmallBodyBytes))) {
     auto& family = prometheus::BuildCounter()
                        .Name("tallyd_pushed_requests_total")
                        .Help("Requests of clients that push, by what became of them.")

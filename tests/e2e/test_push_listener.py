@@ -494,15 +494,27 @@ class PushListenerTest(unittest.TestCase):
     def test_slow_bodies_are_cut_off_and_disturb_nobody(self):
         with PushDaemon("--push.max-body-bytes=1000000") as daemon:
             slow = []
-            for _ in range(6):
+
+            def begin(body, length="Content-Length: 900000"):
                 connection = socket.create_connection(("127.0.0.1", daemon.push_port), 5)
-                connection.sendall(b"PUT /metrics/job/j HTTP/1.1\r\nHost: x\r\n"
-                                   b"Content-Length: 900000\r\n\r\na 1\n")
+                connection.sendall(f"PUT /metrics/job/j HTTP/1.1\r\nHost: x\r\n{length}"
+                                   f"\r\n\r\n{body}".encode())
                 slow.append(connection)
+
+            for _ in range(6):
+                begin("a 1\n")
+                begin("4\r\na 1\n\r\n", "Transfer-Encoding: chunked")
             time.sleep(0.1)
-            # The room for bodies is taken: this one is asked to come back, and others go on.
-            self.assertEqual(self.push(daemon, "#" * 900000 + "\n").status, 503)
-            self.assertEqual(daemon.get("/metrics").status, 200)
+            # What was only announced takes no room.
+            self.assertEqual(self.push(daemon, "a 1\n" + "#" * 900000 + "\n").status, 200)
+            for _ in range(3):
+                begin("#" * 850000)
+            # What has come in does: a large one is asked to come back, and others go on.
+            wait_for("no room", lambda: self.push(daemon, "#" * 400000 + "\n").status == 503)
+            self.assertEqual(self.push(daemon, "a 1\n" + "#" * 50000 + "\n").status, 200)
+            refused = daemon.scrape(path="/-/metrics").by_label(
+                "tallyd_refused_http_clients_total", "reason")
+            self.assertGreaterEqual(refused["busy"], 1)
             for connection in slow:
                 connection.close()
             wait_for("room", lambda: self.push(daemon, "a 1\n" + "#" * 900000 + "\n").status == 200)
