@@ -89,12 +89,20 @@ bool NamesThisMachine(const std::string& host) {
          (!name.empty() && absl::EqualsIgnoreCase(name, own.data()));
 }
 
+// The scheme, host and port of a URL.
+std::string OriginOf(const std::string& url) {
+  const size_t scheme = url.find("://");
+  const size_t host = scheme == std::string::npos ? 0 : scheme + 3;
+  return url.substr(0, url.find_first_of("/?#", host));
+}
+
 // A web page of another site that makes the browser of an operator send a request here.
 bool ComesFromForeignSite(const HttpRequest& request) {
   if (ComesFromBrowser(request) && !NamesThisMachine(request.Field(field::host))) return true;
   const std::string site = request.Field("Sec-Fetch-Site");
   if (!site.empty() && site != "same-origin" && site != "none") return true;
-  const std::string origin = request.Field(field::origin);
+  std::string origin = request.Field(field::origin);
+  if (origin.empty() && site.empty()) origin = OriginOf(request.Field(field::referer));
   if (origin.empty()) return false;
   const std::string host = request.Field(field::host);
   return !absl::EqualsIgnoreCase(origin, absl::StrCat("http://", host)) &&

@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "daemon/clock.h"
 #include "daemon/log.h"
@@ -53,12 +54,10 @@ std::string JoinFields(const http::request_header<>& header, Name name) {
 }
 
 // The path of an origin-form or absolute-form target (RFC 9112 section 3.2), or nothing.
-std::optional<std::string> PathOf(std::string_view target) {
-  constexpr std::string_view kScheme = "http://";
-  if (target.substr(0, kScheme.size()) == kScheme) {
-    target.remove_prefix(kScheme.size());
+std::optional<std::string> PathOf(absl::string_view target) {
+  if (absl::ConsumePrefix(&target, "http://") || absl::ConsumePrefix(&target, "https://")) {
     const size_t slash = target.find('/');
-    if (slash == std::string_view::npos) return "/";
+    if (slash == absl::string_view::npos) return "/";
     target.remove_prefix(slash);
   }
   if (target.empty() || target.front() != '/') return {};
@@ -270,8 +269,9 @@ void HttpSession::StartBody() {
   body.room = std::make_shared<BodyRoom>(limits_.body_budget);
   state_ = State::kReadingBody;
   SetDeadline(limits_.body_timeout);
+  // HTTP/1.0 knows no answers before the answer.
   const bool waits =
-      boost::beast::iequals(body_parser_->get()[http::field::expect], "100-continue");
+      !http_1_0_ && boost::beast::iequals(body_parser_->get()[http::field::expect], "100-continue");
   waits && (buffer_.size() == 0) ? SendContinue() : ReadBody();
 }
 
@@ -325,8 +325,7 @@ void HttpSession::Handle() {
   if (header.version() != 11 && header.version() != 10) {
     return RefuseVersion();
   }
-  const absl::string_view target = View(header.target());
-  std::optional<std::string> path = PathOf(std::string_view(target.data(), target.size()));
+  std::optional<std::string> path = PathOf(View(header.target()));
   if (!path.has_value() || !HasProperHost(header)) {
     return Refuse(http::status::bad_request, "The target or the Host header is malformed.");
   }

@@ -162,7 +162,8 @@ class PushListener::Impl : public std::enable_shared_from_this<PushListener::Imp
     if (clean != *path) return session->Answer(MovedTo(status::moved_permanently, clean));
     const bool reads = request.method() == verb::get || request.method() == verb::head;
     if (*path == kMetrics) {
-      return reads ? ShowGroups(session, request) : NotAllowed(session, "GET, HEAD, OPTIONS");
+      return reads ? ShowGroups(session, request)
+                   : OnOtherMethod(session, request, "GET, HEAD, OPTIONS");
     }
     if (reads && (*path == "/-/healthy" || *path == "/-/ready")) {
       return session->Answer(HttpResponse::Plain(status::ok, "OK"));
@@ -179,8 +180,10 @@ class PushListener::Impl : public std::enable_shared_from_this<PushListener::Imp
     session->Answer(HttpResponse::Plain(status::not_found, "404 page not found"));
   }
 
-  void NotAllowed(const SessionPtr& session, const char* allowed) {
+  // OPTIONS asks what is allowed; any other method is not.
+  void OnOtherMethod(const SessionPtr& session, const HttpRequest& request, const char* allowed) {
     HttpResponse response = HttpResponse::Plain(status::method_not_allowed, "Method Not Allowed");
+    if (request.method() == verb::options) response = HttpResponse();
     response.headers.emplace_back("Allow", allowed);
     session->Answer(std::move(response));
   }
@@ -195,7 +198,7 @@ class PushListener::Impl : public std::enable_shared_from_this<PushListener::Imp
     const absl::StatusOr<Grouping> grouping = ParseGrouping(path);
     if (grouping.status().code() == absl::StatusCode::kNotFound) return NotFound(session);
     if (!pushes && request.method() != verb::delete_) {
-      return NotAllowed(session, "DELETE, OPTIONS, POST, PUT");
+      return OnOtherMethod(session, request, "DELETE, OPTIONS, POST, PUT");
     }
     if (!grouping.ok()) {
       return Answer(session, {Outcome::kBadPath, status::bad_request,

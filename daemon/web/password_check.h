@@ -19,7 +19,7 @@ namespace tallyd {
 
 // What was found right or wrong is remembered, so that a scraper costs one bcrypt and not one a
 // scrape. Remembered are keyed digests, not passwords; right and wrong ones have a bound each, so
-// that guesses do not push out those who know. An unknown user costs what a wrong password costs.
+// that guesses do not push out those who know. An unknown user costs what the dearest user's does.
 //
 // Invariant: one hash is computed at a time, and at most kMaxWaiting wait for it; more are told to
 // come back. Thread-safe, but for the destructor.
@@ -38,7 +38,7 @@ class PasswordCheck {
   PasswordCheck(const PasswordCheck&) = delete;
   PasswordCheck& operator=(const PasswordCheck&) = delete;
 
-  // From now on. What was remembered is forgotten.
+  // From now on. If they are others than before, what was remembered is forgotten.
   void SetUsers(std::vector<WebUser> users);
   void Check(const std::string& user_untrusted, const std::string& password_untrusted, Done done);
 

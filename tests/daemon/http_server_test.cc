@@ -393,6 +393,7 @@ TEST_F(HttpServerTest, TargetsMayHaveQueriesOrBeAbsolute) {
   EXPECT_EQ(Ask(Get("/metrics?name[]=a")).status, 200);
   EXPECT_EQ(Ask(Get("http://here:9102/-/healthy")).status, 200);
   EXPECT_EQ(Ask(Get("http://here:9102")).status, 200);
+  EXPECT_EQ(Ask(Get("https://here:9102/-/healthy")).status, 200);
   EXPECT_EQ(Ask(Request("OPTIONS", "*")).status, 400);
   EXPECT_EQ(Ask(Request("CONNECT", "here:80")).status, 400);
 }
@@ -803,7 +804,8 @@ TEST_F(HttpServerTest, PagesOfOtherSitesMayNotUseTheLifecycle) {
   for (const char* header :
        {"Origin: http://elsewhere\r\n", "Origin: null\r\n", "Sec-Fetch-Site: cross-site\r\n",
         "Sec-Fetch-Site: same-site\r\n", "Origin: http://localhost:81\r\n",
-        "Origin: http://localhost\r\nSec-Fetch-Site: cross-site\r\n"}) {
+        "Origin: http://localhost\r\nSec-Fetch-Site: cross-site\r\n",
+        "Referer: http://elsewhere/x\r\n", "Referer: http://elsewhere?http://localhost/\r\n"}) {
     EXPECT_EQ(Ask(Request("POST", "/-/reload", header)).status, 403) << header;
   }
   // A name that its owner has made lead here: the browser takes it for the same site.
@@ -812,7 +814,8 @@ TEST_F(HttpServerTest, PagesOfOtherSitesMayNotUseTheLifecycle) {
       403);
   EXPECT_EQ(reloads, 0);
   for (const char* header : {"Origin: http://localhost\r\n", "Origin: https://LOCALHOST\r\n",
-                             "Sec-Fetch-Site: same-origin\r\n", "Sec-Fetch-Site: none\r\n"}) {
+                             "Sec-Fetch-Site: same-origin\r\n", "Sec-Fetch-Site: none\r\n",
+                             "Referer: http://localhost/page\r\n"}) {
     EXPECT_EQ(Ask(Request("POST", "/-/reload", header)).status, 200) << header;
   }
 }

@@ -174,6 +174,9 @@ ROWS = [
     ("GET and PATCH on a group", [
         ("GET", "/metrics/job/j1", None, {}), ("PATCH", "/metrics/job/j1", "a 1\n", {}),
     ]),
+    ("OPTIONS", [
+        ("OPTIONS", "/metrics/job/j1", None, {}), ("OPTIONS", "/metrics", None, {}),
+    ]),
     ("no final LF", [("PUT", "/metrics/job/j1", "a 1", {})]),
     ("no final LF after a good line", [("PUT", "/metrics/job/j1", "a 1\nb 2", {})]),
     ("blanks without final LF", [("PUT", "/metrics/job/j1", "a 1\n  ", {})]),
@@ -393,6 +396,17 @@ class DifferentialTest(unittest.TestCase):
                 connection.sendall(b"2\r\na \r\n2\r\n1\n\r\n0\r\n\r\n")
                 self.assertIn(b"200 OK", connection.recv(4096))
         self.assertEqual(set(groups(self.daemon.push_port)), set(groups(self.gateway.port)))
+        self.clear()
+
+
+    def test_nothing_is_said_before_the_answer_in_http_1_0(self):
+        for port in (self.gateway.port, self.daemon.push_port):
+            with socket.create_connection(("127.0.0.1", port), 5) as connection:
+                connection.sendall(b"PUT /metrics/job/j1 HTTP/1.0\r\nExpect: 100-continue\r\n"
+                                   b"Content-Length: 4\r\n\r\n")
+                time.sleep(0.1)
+                connection.sendall(b"a 1\n")
+                self.assertRegex(connection.recv(4096), b"^HTTP/1.. 200 ")
         self.clear()
 
 

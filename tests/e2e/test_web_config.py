@@ -381,6 +381,7 @@ class AdminTest(unittest.TestCase):
                 {"Host": f"evil.example:{port}", "Origin": f"http://evil.example:{port}"},
                 {"Host": f"evil.example:{port}", "Sec-Fetch-Site": "same-origin"},
                 {"Host": f"evil.example:{port}", "Referer": f"http://evil.example:{port}/"},
+                {"Referer": "http://evil.example/x", "User-Agent": "Mozilla/5.0"},
                 {"Host": f"evil.example:{port}", "User-Agent": "Mozilla/5.0"},
                 {"Host": f"127.0.0.1.evil.example:{port}", "User-Agent": "Mozilla/5.0"},
             ]

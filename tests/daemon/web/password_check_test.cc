@@ -3,6 +3,8 @@
 #include <crypt.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -93,6 +95,30 @@ TEST_F(PasswordCheckTest, AnAnswerIsComputedOnce) {
 
 TEST_F(PasswordCheckTest, AnUnknownUserCostsAComputationToo) {
   Ask("nobody", "secret");
+  EXPECT_EQ(check_.computed(), 1U);
+}
+
+TEST_F(PasswordCheckTest, AnUnknownUserCostsWhatTheDearestCosts) {
+  check_.SetUsers({{"ann", HashOf("secret", "$2b$", 4)}, {"root", HashOf("secret", "$2b$", 10)}});
+  const auto time_of = [this](const std::string& user) {
+    auto least = std::chrono::steady_clock::duration::max();
+    for (const char* guess : {"x", "y", "z"}) {
+      const auto start = std::chrono::steady_clock::now();
+      EXPECT_EQ(Ask(user, guess), Verdict::kWrong);
+      least = std::min(least, std::chrono::steady_clock::now() - start);
+    }
+    return least;
+  };
+  // They are 1:1; with the first user's hash it would be 1:64.
+  EXPECT_GT(time_of("nobody"), time_of("root") / 8);
+}
+
+TEST_F(PasswordCheckTest, TheSameUsersAgainLeaveWhatIsRemembered) {
+  const std::string hash = HashOf("secret");
+  check_.SetUsers({{"ann", hash}});
+  EXPECT_EQ(Ask("ann", "secret"), Verdict::kRight);
+  check_.SetUsers({{"ann", hash}});
+  EXPECT_EQ(Ask("ann", "secret"), Verdict::kRight);
   EXPECT_EQ(check_.computed(), 1U);
 }
 
