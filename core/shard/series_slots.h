@@ -31,8 +31,8 @@ namespace tallyd {
 
 // Invariants: each live slot has one identity entry and one place in the budget, and every key
 // entry of an accepted key leads to a live slot. A retired slot's keys and cells stay untouched,
-// and its place taken, until the merged epoch reaches the batch that retired it. Thread-compatible:
-// the shard's owner only.
+// and its place taken, until the merged epoch reaches the batch that retired it, or the released
+// epoch where retired slots are held (MemorySession). Thread-compatible: the shard's owner only.
 class SeriesSlots {
  public:
   // Slots looked at for idleness per batch, and per turn of an idle shard.

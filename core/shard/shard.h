@@ -67,7 +67,8 @@ struct KeptSeries {
 };
 
 // Invariant: exactly one thread, the owner, calls the methods marked so; the merger reads memory()
-// under the protocols of protocol.h and never writes but merged_epoch. Thread-compatible otherwise.
+// under the protocols of protocol.h, and writes only the words that are listed there as its own.
+// Thread-compatible otherwise.
 class Shard {
  public:
   // What it shares with the other shards outlives it. It begins with the newest rules. Fails if the
