@@ -71,6 +71,27 @@ void CellReader::FoldGauge(SeriesId series, CellRef cell) {
   UpdateGauge(series);
   SharedGauge& shared = shared_gauges_[series];
   shared.merge.Fold(ReadGauge(cell), &shared.base);
+  std::vector<GaugeReading> others = ReadGauges(series);
+  std::erase_if(others, [cell](const GaugeReading& other) { return other.cell == cell; });
+  NoteGauge(&shared, std::move(others));
+  LeaveGauge(cell);
+}
+
+void CellReader::LeaveGauge(CellRef cell) {
+  GaugeCell(WordsOf(cell)).WriteNote({.at = GaugeCell::Note::kGone});
+}
+
+void CellReader::NoteGauge(SharedGauge* shared, std::vector<GaugeReading> cells) {
+  shared->merge.Note(shared->base, &cells);
+  for (const GaugeReading& reading : cells) {
+    GaugeCell(WordsOf(reading.cell)).WriteNote(reading.note);
+  }
+}
+
+std::vector<GaugeReading> CellReader::ReadGauges(SeriesId series) const {
+  std::vector<GaugeReading> readings;
+  table_->ForEachCell(series, [&](CellRef cell) { readings.push_back(ReadGauge(cell)); });
+  return readings;
 }
 
 GaugeReading CellReader::ReadGauge(CellRef cell) const {
@@ -103,10 +124,11 @@ void CellReader::Forget(SeriesId series) {
 bool CellReader::UpdateGauge(SeriesId series) {
   const auto [found, is_new] = shared_gauges_.try_emplace(series);
   SharedGauge& shared = found->second;
-  std::vector<GaugeReading> readings;
-  table_->ForEachCell(series, [&](CellRef cell) { readings.push_back(ReadGauge(cell)); });
+  std::vector<GaugeReading> readings = ReadGauges(series);
   readings.push_back(shared.base);
   const double value = shared.merge.Update(readings);
+  readings.pop_back();
+  NoteGauge(&shared, std::move(readings));
   const bool changed = std::bit_cast<uint64_t>(value) != std::bit_cast<uint64_t>(shared.value);
   shared.value = value;
   // What a gauge of one cell showed so far is not known here.

@@ -21,7 +21,8 @@
 namespace tallyd {
 
 // Reads cells where they are: between two passes the merger may read any slot that it last saw
-// live, because the owner rewrites a slot only after a pass has seen it retired. Cells are summed
+// live, because the owner rewrites a slot only after a pass has seen it retired. For the same
+// reason it may note beside the cells of a shared gauge what they make together. Cells are summed
 // in the order of their shards' numbers, so an unchanged series renders to the same bytes each
 // time. Thread-compatible: the merger thread only.
 class CellReader {
@@ -36,6 +37,8 @@ class CellReader {
 
   // Keeps what a retired cell held, as part of its series' value for as long as that lives.
   void Fold(SeriesId series, SeriesKind kind, CellRef cell);
+  // The retired cell of a gauge is no part of any series.
+  void LeaveGauge(CellRef cell);
   // Moves out what Fold kept of a series all of whose cells are gone.
   CountedValue TakeFolded(SeriesId series);
   // Gives a series a value to begin with.
@@ -84,6 +87,9 @@ class CellReader {
   };
 
   GaugeReading ReadGauge(CellRef cell) const;
+  std::vector<GaugeReading> ReadGauges(SeriesId series) const;
+  // Of all cells of it.
+  void NoteGauge(SharedGauge* shared, std::vector<GaugeReading> cells);
   void FoldGauge(SeriesId series, CellRef cell);
 
   CellWord* WordsOf(CellRef cell) const {

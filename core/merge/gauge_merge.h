@@ -7,6 +7,9 @@
 // one run: then those may count on either side of it.
 //
 // Cells that are gone live on as one reading, the base: a cell leaves, the value stays.
+//
+// What cannot be told by the cells alone, what they had taken before the winning set and what the
+// base is, is noted beside each of them. So after a crash the value is what it would have been.
 
 #ifndef TALLYD_CORE_MERGE_GAUGE_MERGE_H_
 #define TALLYD_CORE_MERGE_GAUGE_MERGE_H_
@@ -17,6 +20,7 @@
 #include <vector>
 
 #include "core/merge/series_table.h"
+#include "core/shard/cells.h"
 
 namespace tallyd {
 
@@ -28,6 +32,7 @@ struct GaugeReading {
   double added = 0;
   double run_base = 0;
   int64_t run_time = 0;
+  GaugeCell::Note note = {};
 };
 
 // Thread-compatible: the merger thread only; one for each gauge that has, or had, several cells.
@@ -78,6 +83,39 @@ class GaugeMerge {
     Forget(gone.cell);
   }
 
+  // Notes beside `cells`, all that there are, what makes the value of the last Update theirs alone.
+  void Note(const GaugeReading& base, std::vector<GaugeReading>* cells) {
+    for (GaugeReading& reading : *cells) {
+      const bool counts_whole = won_at_ == 0 || reading.cell == winner_;
+      reading.note = {.part = counts_whole ? 0 : BaselineOf(reading), .at = won_at_};
+    }
+    if (!cells->empty()) cells->front().note.part -= PartOf(base);
+  }
+
+  // The value that Update would have given next, by what the cells of a process that has ended say
+  // and what is noted beside them.
+  static double Recover(const std::vector<GaugeReading>& readings) {
+    int64_t won_at = 0;
+    for (const GaugeReading& reading : readings) {
+      won_at = std::max({won_at, reading.set_time, reading.note.at});
+    }
+    const GaugeReading* winner = nullptr;  // none if the base is it
+    for (const GaugeReading& reading : readings) {
+      if (won_at != 0 && reading.set_time == won_at) winner = &reading;
+    }
+    double value = winner == nullptr ? 0 : winner->value;
+    for (const GaugeReading& reading : readings) {
+      const bool is_noted = reading.note.at == won_at;
+      if (&reading != winner) {
+        const double before = is_noted ? reading.note.part : FirstBaseline(reading, won_at);
+        value += ChangeSince(before, reading.added);
+      } else if (is_noted) {
+        value -= reading.note.part;
+      }
+    }
+    return value;
+  }
+
  private:
   struct Baseline {
     CellRef cell;
@@ -90,19 +128,31 @@ class GaugeMerge {
     return sum;
   }
 
-  // What a cell took since the winning set. What was infinite before stays so, and its difference
+  // What a cell took since it had `before`. What was infinite then stays so, and its difference
   // would be no number: none is known then, so that a set repairs the gauge.
+  static double ChangeSince(double before, double added) {
+    const bool same = std::bit_cast<uint64_t>(added) == std::bit_cast<uint64_t>(before);
+    return same ? 0 : added - before;
+  }
   double ChangeSince(const GaugeReading& reading) {
-    const double baseline = BaselineOf(reading);
-    const bool same = std::bit_cast<uint64_t>(reading.added) == std::bit_cast<uint64_t>(baseline);
-    return same ? 0 : reading.added - baseline;
+    return ChangeSince(BaselineOf(reading), reading.added);
+  }
+
+  // What a cell had taken before the set at `won_at`, as the first look after it tells.
+  static double FirstBaseline(const GaugeReading& reading, int64_t won_at) {
+    return reading.run_time > won_at ? reading.run_base : reading.added;
+  }
+
+  double PartOf(const GaugeReading& base) {
+    if (won_at_ == 0) return base.added;
+    return winner_ == kBase ? base.value : ChangeSince(base);
   }
 
   double BaselineOf(const GaugeReading& reading) {
     for (const Baseline& baseline : baselines_) {
       if (baseline.cell == reading.cell) return baseline.added;
     }
-    const double added = reading.run_time > won_at_ ? reading.run_base : reading.added;
+    const double added = FirstBaseline(reading, won_at_);
     baselines_.push_back({reading.cell, added});
     return added;
   }

@@ -63,7 +63,6 @@ void MemoryRecovery::Read(ShardMemory* memory, const std::vector<SavedTenancy>& 
   for (const SavedTenancy& tenancy : saved) {
     if (tenancy.shard == shard) folded.insert(uint64_t{tenancy.slot} << 32 | tenancy.generation);
   }
-  ++memories_;
   const uint32_t chunks = std::min(memory->header().chunk_count.Acquire(), ShardMemory::kMaxChunks);
   for (uint32_t number = 0; number < chunks; ++number) {
     Chunk chunk;
@@ -172,7 +171,7 @@ bool MemoryRecovery::ReadSlot(ShardMemory* memory, const Chunk& chunk, uint32_t 
       chunk.cells + size_t{slot % ShardMemory::kSlotsPerChunk} * chunk.cell_words;
   const uint32_t shard = memory->header().session.shard;
   if (chunk.kind == SeriesKind::kGauge) {
-    if (live) TakeGauge(shard, slot, kept, cell);
+    TakeGauge(shard, live, kept, cell);
     return true;
   }
   SetUnion members;
@@ -195,39 +194,38 @@ bool MemoryRecovery::ReadSlot(ShardMemory* memory, const Chunk& chunk, uint32_t 
 }
 
 // Its value is known when all cells of it are.
-void MemoryRecovery::TakeGauge(uint32_t shard, uint32_t slot, const KeptSeries& kept,
-                               CellWord* cell) {
-  Gauge& gauge = gauges_[{std::string(kept.name), std::string(kept.labels)}];
-  if (gauge.readings.empty()) {
-    gauge.shard = shard;
-    gauge.kept = kept;
-    gauge.texts[0] = kept.key.name;
-    gauge.texts[1] = kept.key.tags;
-    gauge.texts[2] = kept.name;
-    gauge.texts[3] = kept.labels;
-  }
+void MemoryRecovery::TakeGauge(uint32_t shard, bool live, const KeptSeries& kept, CellWord* cell) {
   const GaugeCell words(cell);
   const GaugeCell::Changes changes = words.ReadChanges();
   GaugeReading reading;
-  // Cells of several memories must not be taken for one.
-  reading.cell = {.shard = static_cast<uint16_t>(memories_ << 8 ^ shard), .slot = slot};
   reading.set_time = words.set_time();
   reading.value = words.value();
   reading.added = changes.added;
   reading.run_base = changes.run_base;
   reading.run_time = changes.run_time;
+  reading.note = words.ReadNote();
+  if (reading.note.at == GaugeCell::Note::kGone) return;
+  Gauge& gauge = gauges_[{std::string(kept.name), std::string(kept.labels)}];
   gauge.readings.push_back(reading);
+  if (!live || gauge.is_live) return;
+  gauge.is_live = true;
+  gauge.shard = shard;
+  gauge.kept = kept;
+  gauge.texts[0] = kept.key.name;
+  gauge.texts[1] = kept.key.tags;
+  gauge.texts[2] = kept.name;
+  gauge.texts[3] = kept.labels;
 }
 
 void MemoryRecovery::Finish() {
   for (auto& [name, gauge] : gauges_) {
+    // It need not be there before samples come.
+    if (!gauge.is_live) continue;
     gauge.kept.key.name = gauge.texts[0];
     gauge.kept.key.tags = gauge.texts[1];
     gauge.kept.name = gauge.texts[2];
     gauge.kept.labels = gauge.texts[3];
-    GaugeMerge merge;
-    gauge.kept.gauge =
-        gauge.readings.size() == 1 ? gauge.readings[0].value : merge.Update(gauge.readings);
+    gauge.kept.gauge = GaugeMerge::Recover(gauge.readings);
     shards_[gauge.shard % shards_.size()]->Restore(gauge.kept);
   }
   gauges_.clear();

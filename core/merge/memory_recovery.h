@@ -58,6 +58,7 @@ class MemoryRecovery {
     CellWord* cells = nullptr;
   };
   struct Gauge {
+    bool is_live = false;  // a cell of it is, the first of which is kept
     uint32_t shard = 0;
     KeptSeries kept;
     std::vector<GaugeReading> readings;
@@ -70,7 +71,7 @@ class MemoryRecovery {
   bool ReadSlot(ShardMemory* memory, const Chunk& chunk, uint32_t slot, bool live,
                 uint32_t created_s);
   CountedValue ReadCounted(const Chunk& chunk, CellWord* cell) const;
-  void TakeGauge(uint32_t shard, uint32_t slot, const KeptSeries& kept, CellWord* cell);
+  void TakeGauge(uint32_t shard, bool live, const KeptSeries& kept, CellWord* cell);
 
   const StateRestorer::Options options_;
   const std::vector<Shard*> shards_;
@@ -78,7 +79,6 @@ class MemoryRecovery {
   const RuleBook* const book_;
   const SeriesBudget* const budget_;
   const Rules* const rules_;
-  uint16_t memories_ = 0;
   std::map<std::pair<std::string, std::string>, Gauge> gauges_;  // by name and labels
   Counts counts_;
 };

@@ -377,6 +377,8 @@ class Merger::Impl {
       // A summary's window begins anew.
       if (kind == SeriesKind::kSummary) value.window = {};
       expired_.Keep(HashOf(series), ShapeOf(series), std::move(value));
+    } else if (kind == SeriesKind::kGauge) {
+      cells_.LeaveGauge(cell);
     }
     table_.RemoveCell(series, cell);
     RemoveSeries(series);

@@ -2,8 +2,8 @@
 //
 // A cell is a run of 8-byte words in the shard's memory, zero when its tenant moves in. Its owner
 // writes each word by a relaxed load and a relaxed store, but for those that name the protocol that
-// they follow; the merger only reads. No cell holds a count of its observations that a scrape could
-// see disagree with its buckets.
+// they follow; the merger only reads, but for its notes of gauges. No cell holds a count of its
+// observations that a scrape could see disagree with its buckets.
 //
 //   counter     0 whole            integer part, to 2^63
 //               1 rest             double: what was no integer, or would not fit
@@ -12,6 +12,8 @@
 //               2 added            double: all changes ever
 //               3 run_base         double: `added` when the present run of changes began
 //               4 run_time         when that was; a run ends with each pass (TotalOfRuns)
+//               5 noted            double: what the merger has worked out for the cell (Note)
+//               6 noted_at         the set that it holds for, by its time (DatedWord)
 //   histogram   0 touch            time of the last observation
 //               1 sum              double
 //               2 carry            double: fraction of a weight not yet counted (owner only)
@@ -82,7 +84,7 @@ class CounterCell {
 // takes the newest set and adds what the others added since (docs/protocol.md, "Gauges").
 class GaugeCell {
  public:
-  static constexpr uint32_t kWords = 5;
+  static constexpr uint32_t kWords = 7;
 
   explicit GaugeCell(CellWord* words) : words_(words) {}
 
@@ -122,8 +124,28 @@ class GaugeCell {
   double run_base() const { return LoadDouble(words_[3]); }
   int64_t run_time() const { return ReadChanges().run_time; }
 
+  // What the merger knows of a cell and nobody could tell by the cells: for a process that takes
+  // them over (GaugeMerge::Recover). While ours runs nobody reads it.
+  struct Note {
+    static constexpr int64_t kGone = -1;  // as a time: the cell counts elsewhere, or not at all
+
+    double part = 0;  // of the cell that is no part of the gauge
+    int64_t at = 0;   // given the set of this time
+  };
+  // Merger thread, before the cell can have another tenant. Most notes are what they were.
+  void WriteNote(Note note) {
+    const auto part = std::bit_cast<uint64_t>(note.part);
+    const auto at = static_cast<uint64_t>(note.at);
+    if (LoadWord(words_[5]) != part || LoadWord(words_[6]) != at) this->note().Store(part, at);
+  }
+  Note ReadNote() const {
+    const auto at = static_cast<int64_t>(note().AcquireTime());
+    return {.part = LoadDouble(words_[5]), .at = at};
+  }
+
  private:
   DatedWord<StdAtomics> last_set() const { return {words_[0], words_[1]}; }
+  DatedWord<StdAtomics> note() const { return {words_[5], words_[6]}; }
   TotalOfRuns<StdAtomics> changes() const { return {words_[2], words_[3], words_[4]}; }
 
   CellWord* words_;

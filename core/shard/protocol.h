@@ -35,15 +35,18 @@
 //                                                       fence: whoever reads it takes nothing
 //   time of a value owner   merger  release / acquire   the value of that time, or a later one
 //   rules' number   owner   merger  release / acquire   the rules (plain data), which may be
-//   younger
-//                                                       than the slot's state
+//                                                       younger than the slot's state
 //   total of runs   owner   merger  relaxed / relaxed   fences: the run of each change in it
-//   series          merger  owner   relaxed / relaxed   nothing: a hint (ShardHeader)
-//     allowance
+//   released epoch  merger  owner   release / acquire   as the merged epoch, instead of it where
+//                                                       retired slots are held
+//   evictions asked merger  owner   relaxed / relaxed   nothing: a hint (ShardHeader)
+//   eviction        merger  owner   relaxed / relaxed   nothing: a hint (EvictionWord)
+//   note of a gauge merger  -       release / -         a process that comes after ours reads it
 //
-// Any of a cell's words is also zeroed, relaxed, when a tenant moves in: the slot state orders
-// that. What shards share with each other (FamilyTypes), and counts that any thread reads (Ledger),
-// are not between owner and merger and are explained where they are.
+// Any of a cell's words is also zeroed, relaxed, by the owner when a tenant moves in: the slot
+// state orders that for the merger, and the merged epoch orders it after the merger's notes. What
+// shards share with each other (FamilyTypes), and counts that any thread reads (Ledger), are not
+// between owner and merger and are explained where they are.
 
 #ifndef TALLYD_CORE_SHARD_PROTOCOL_H_
 #define TALLYD_CORE_SHARD_PROTOCOL_H_

@@ -4,7 +4,8 @@
 // the memory can outlive the process and be mapped anywhere. It is reserved sparse, at fixed
 // places, and costs only the pages that are touched.
 //
-//   header        magic, version, geometry; epoch | merged epoch | allowance, a cache line each
+//   header        magic, version, geometry; what the owner publishes (epoch, chunk count) and what
+//                 the merger does (merged and released epoch, evictions asked), a cache line each
 //   ledger        Ledger, and the names of its listeners
 //   layouts       of those numbers of layouts that cells have, what they stand for
 //   chunk heads   ChunkHead   [kMaxChunks]      a chunk is 64 slots of one cell class
@@ -94,7 +95,7 @@ uint64_t HashLayout(const HistogramLayout& layout);
 
 struct ShardHeader {
   static constexpr uint64_t kMagic = 0x31646c6c6174;  // "talld1", little-endian
-  static constexpr uint32_t kVersion = 3;
+  static constexpr uint32_t kVersion = 4;
 
   uint64_t magic = kMagic;
   uint32_t version = kVersion;

@@ -159,6 +159,65 @@ TEST(RecoveryTest, NothingIsLostOrDoubledWhereverItEnds) {
   }
 }
 
+// What other shards have changed since a gauge was set is not in the shard that set it.
+TEST(RecoveryTest, AGaugeKeepsWhatOtherShardsHaveChanged) {
+  ShardFeeder before(HeldOptions(2));
+  before.Send("g:10|g\nonly_changed:+1|g");
+  for (int i = 0; i < 100; ++i) {
+    before.Merge();
+    before.Advance(1'000'000'000);
+    before.Send("g:+1|g\nonly_changed:+1|g", 1);
+  }
+  ShardFeeder after({.shards = 2});
+  Recover("", &before, &after);
+  EXPECT_EQ(after.MergeAndParse(), (Values{{"g", "110"}, {"only_changed", "101"}}));
+}
+
+// Its value is the one that the next merge would have shown, whichever shards set and change it,
+// and whichever of them have forgotten it.
+TEST(RecoveryTest, AGaugeOfSeveralShardsGoesOnWhereverItEnds) {
+  constexpr int kShards = 3;
+  constexpr int64_t kTtlMs = 100;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    std::mt19937_64 random(seed);
+    ShardFeeder before(HeldOptions(kShards, kTtlMs));
+    uint64_t sequence = 0;
+    for (int round = 0; round < 60; ++round) {
+      for (uint64_t step = random() % 6; step > 0; --step) {
+        const int shard = static_cast<int>(random() % kShards);
+        const std::string n = std::to_string(random() % 100);
+        switch (random() % 8) {
+          case 0:
+            before.Send("g:" + n + "|g", shard);
+            break;
+          case 1:
+            before.Send("g:-" + n + "|g", shard);
+            break;
+          case 2:
+            before.Merge();
+            break;
+          case 3:
+            before.Merge();
+            Save(&before, ++sequence);
+            before.merger().Release(sequence);
+            break;
+          default:
+            before.Send("g:+" + n + "|g", shard);
+        }
+      }
+      if (random() % 3 == 0) {
+        // A cell that no merge has seen does not keep a gauge alive whose others expire.
+        before.Merge();
+        before.Advance(int64_t{1'037'000} * static_cast<int64_t>(random() % 120));
+        before.Turn();
+      }
+      ShardFeeder after({.shards = 1 + static_cast<int>(random() % kShards), .ttl_ms = kTtlMs});
+      Recover("", &before, &after);
+      ASSERT_EQ(after.MergeAndParse(), before.MergeAndParse()) << seed << ", round " << round;
+    }
+  }
+}
+
 // A writer in a process of its own is killed in the midst of its work.
 TEST(RecoveryTest, WhatAKilledProcessHadAppliedIsThere) {
   constexpr int kLines = 50;
