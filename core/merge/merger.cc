@@ -66,7 +66,11 @@ class Merger::Impl {
       bool created = false;
       const SeriesId id = InternSeries(sequence, &created);
       if (!now.insert(id).second || declared_.contains(id)) continue;
-      budget_->Admit(ChargeOf(id), SeriesBudget::Purpose::kLastResort);
+      // The catalog bounds its series itself; the family's bound is for those that senders make,
+      // the copies of these in sessions of jobs among them.
+      SeriesBudget::Charge charge = ChargeOf(id);
+      charge.family = nullptr;
+      budget_->Admit(charge, SeriesBudget::Purpose::kLastResort);
     }
     for (const SeriesId id : std::exchange(declared_, std::move(now))) {
       if (declared_.contains(id)) continue;
@@ -270,8 +274,7 @@ class Merger::Impl {
     const Family& family = table_.family_of(series);
     return {.hash = HashOf(series),
             .label_bytes = table_.record(series).labels_size,
-            // Made, so that what shards give back later has been charged.
-            .family = families_->FindOrMakeNotes(family.name),
+            .family = families_->NotesOf(family.name),
             .holder = SeriesRoll::Holder::kCatalog};
   }
 

@@ -124,11 +124,6 @@ FamilyTypes::Notes* FamilyTypes::NotesOf(std::string_view family) const {
   return entry == nullptr ? nullptr : &entry->notes;
 }
 
-FamilyTypes::Notes* FamilyTypes::FindOrMakeNotes(std::string_view family) {
-  Entry* const entry = FindOrMake(Hash(family, ""));
-  return entry == nullptr ? nullptr : &entry->notes;
-}
-
 bool FamilyTypes::Lookup(std::string_view family, SeriesKind* kind) const {
   const Entry* const entry = Find(Hash(family, ""));
   if (entry == nullptr) return false;

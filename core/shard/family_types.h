@@ -80,8 +80,6 @@ class FamilyTypes {
   };
   // Any thread. Null if nobody has met the family.
   Notes* NotesOf(std::string_view family) const;
-  // Any thread. Makes them, and claims nothing; null if there is no room.
-  Notes* FindOrMakeNotes(std::string_view family);
 
   // Any thread. The kind of a family, or false if nobody claimed it.
   bool Lookup(std::string_view family, SeriesKind* kind) const;

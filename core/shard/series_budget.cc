@@ -18,7 +18,8 @@ bool Take(std::atomic<Number>* taken, Amount amount, Number limit) {
   return true;
 }
 
-// Stops at 0: an account that wrapped around would have no room ever again.
+// Stops at 0, since a family is not charged for a series that the catalog was the first to enter,
+// and whoever is the last gives it back. An account that wrapped around would have no room again.
 template <class Number, class Amount>
 void GiveBack(std::atomic<Number>* taken, Amount amount) {
   const auto given = static_cast<Number>(amount);
@@ -165,8 +166,6 @@ uint64_t SeriesBudget::SeriesLimit(Purpose purpose) const {
 }
 
 uint32_t SeriesBudget::FamilyLimit(const Charge& charge, Purpose purpose) const {
-  // The catalog itself bounds what it declares, and it is there whatever the account says.
-  if (charge.holder == SeriesRoll::Holder::kCatalog) return UINT32_MAX;
   const uint32_t limit = charge.family_limit != 0
                              ? std::min(charge.family_limit, limits_.family_series)
                              : limits_.family_series;

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -171,11 +172,12 @@ class PipelineTest(ServiceTest):
     def start(self, command, *arguments, ttl="1h"):
         process = subprocess.Popen(
             [self.folder / "pipeline.sh", command, *map(str, arguments)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True,
             env={**os.environ, "TALLYCTL": str(BIN / "tallyctl"),
                  "TALLYCTL_RUN": f"--require --socket={self.admin} --ttl={ttl}"})
         self.addCleanup(process.stdout.close)
-        self.addCleanup(lambda: process.poll() is None and process.kill())
+        # With its command, which would outlive it.
+        self.addCleanup(lambda: process.poll() is None and os.killpg(process.pid, signal.SIGKILL))
         return process
 
     def child_of(self, process):

@@ -262,6 +262,14 @@ TEST(BudgetTest, WhatACatalogNoLongerDeclaresGivesBackWhatItWasCharged) {
   EXPECT_EQ(feeder.MergeAndParse().at(R"(c_total{op="c"})"), "1");
 }
 
+// Its copies in sessions of jobs have room, however few it declares.
+TEST(BudgetTest, WhatACatalogDeclaresTakesNoRoomOfItsFamily) {
+  ShardFeeder feeder({.limits = {.family_series = 1}});
+  feeder.merger().Declare({Spec(SeriesKind::kCounter, "c_total", "")}, 0);
+  feeder.Send("c_total:1|c|#job:a");
+  EXPECT_EQ(feeder.MergeAndParse().at(R"(c_total{job="a"})"), "1");
+}
+
 TEST(BudgetTest, ACatalogMayDeclareMoreThanAFamilysBound) {
   ShardFeeder feeder({.limits = {.family_series = 10}});
   std::vector<SeriesSpec> declared;
