@@ -36,8 +36,9 @@ for datagram in sys.argv[1:]:
     unix.send(datagram.encode())
 """
 
-# Fills the UDP port while nobody reads it.
-FLOOD = """
+# Sends to the UDP port while nobody reads it: TALLYD COUNT DATAGRAM [SIGNAL]. tallyd finds the signal,
+# too, when it goes on.
+UNREAD = """
 import os, signal, socket, sys
 tallyd = int(sys.argv[1])
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -45,7 +46,9 @@ udp.connect((os.environ["STATSD_HOST"], int(os.environ["STATSD_PORT"])))
 os.kill(tallyd, signal.SIGSTOP)
 try:
     for _ in range(int(sys.argv[2])):
-        udp.send(b"flood:1|c|#" + b"x" * 1300)
+        udp.send(sys.argv[3].encode())
+    for number in sys.argv[4:]:
+        os.kill(tallyd, int(number))
 finally:
     os.kill(tallyd, signal.SIGCONT)
 """
@@ -214,7 +217,8 @@ class JobTest(JobTestBase):
 
     def test_what_the_kernel_drops_is_counted(self):
         count = 4000
-        self.run_job(sys.executable, "-c", FLOOD, self.daemon.pid, count)
+        self.run_job(sys.executable, "-c", UNREAD, self.daemon.pid, count,
+                     "flood:1|c|#" + "x" * 1300)
         own = self.daemon.scrape(path="/-/metrics")
         dropped = own.value("tallyd_kernel_dropped_datagrams_total", listener="jobs:sessions")
         received = own.value("tallyd_received_datagrams_total", listener="jobs:sessions")
@@ -257,22 +261,6 @@ class JobTest(JobTestBase):
         self.assertEqual((ledger.received, ledger.lost), (10 * 62, 0))
 
 
-# Leaves datagrams in the UDP port of the session and has tallyd end before it can read them.
-LEAVE = """
-import os, signal, socket, sys
-tallyd = int(sys.argv[1])
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-udp.connect((os.environ["STATSD_HOST"], int(os.environ["STATSD_PORT"])))
-os.kill(tallyd, signal.SIGSTOP)
-try:
-    for _ in range(int(sys.argv[2])):
-        udp.send(b"left:1|c")
-    os.kill(tallyd, signal.SIGTERM)
-finally:
-    os.kill(tallyd, signal.SIGCONT)
-"""
-
-
 class EndedDaemonTest(JobTestBase):
     """Nothing that a job has sent is lost when tallyd ends, and its job is known to have ended."""
 
@@ -283,7 +271,8 @@ class EndedDaemonTest(JobTestBase):
 
     def test_what_is_queued_is_counted_whatever_it_is(self):
         count = 500  # far more than a batch
-        self.run_job(sys.executable, "-c", LEAVE, self.daemon.pid, count)
+        self.run_job(sys.executable, "-c", UNREAD, self.daemon.pid, count, "left:1|c",
+                     int(signal.SIGTERM))
         self.assertEqual(self.daemon.process.wait(), 0)
         self.daemon = Daemon(f"--admin.socket={self.socket}", *self.more_flags())
         self.addCleanup(self.daemon.close)

@@ -179,7 +179,7 @@ class WatchdogTest(SupervisedTest):
         self.assertFalse(supervisor.missed)
         self.assertTrue(life.running())
         merger = thread_named(life.pid, "merger")
-        with Stopped(merger):
+        with HeldThread(merger):
             wait_for("the watchdog", lambda: supervisor.missed, 4 * seconds / SLOWNESS)
         self.assertEqual(life.wait(), -signal.SIGABRT)
 
@@ -411,7 +411,7 @@ def thread_named(pid, name):
     raise AssertionError(f"no thread {name}")
 
 
-class Stopped:
+class HeldThread:
     """Holds one thread of a child, as a debugger does, until the child ends or this does."""
 
     ATTACH, DETACH = 16, 17

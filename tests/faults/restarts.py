@@ -18,7 +18,7 @@ from held_by import held_by
 from kept import SHARDS, Kept
 from rig import RATE, SANITIZER, Load
 from streams import frame
-from test_systemd import Stopped, thread_named
+from test_systemd import HeldThread, thread_named
 
 STATE_REFUSED = 4
 DATAGRAMS_A_CALL = 64  # the most that a shard takes from the kernel at once
@@ -117,7 +117,7 @@ def a_merger_that_hangs(run):
         life = kept.life
         want_core(life)
         try:
-            with Stopped(thread_named(life.pid, "merger")):
+            with HeldThread(thread_named(life.pid, "merger")):
                 kept.send_udp(*[b"wedged:1|c"] * 100)
                 wait_for("the watchdog", lambda: kept.supervisor.missed, 4 * seconds / SLOWNESS)
         except AssertionError:
