@@ -27,6 +27,13 @@ bool IsMemoryName(std::string_view name) {
   return name.substr(0, std::strlen(kMemoryPrefix)) == kMemoryPrefix;
 }
 
+// Whether its process did.
+bool IsBegunWith(uint64_t parent, const KeptMemories::Left& left) {
+  if (left.memory == nullptr) return false;
+  const MemorySession& of = left.memory->header().session;
+  return of.parent == parent && of.session != parent && of.session != 0;
+}
+
 }  // namespace
 
 std::vector<HandedFd> KeptMemories::TakeFrom(HandedFds* handed) {
@@ -105,11 +112,7 @@ std::vector<KeptMemories::Left*> KeptMemories::Of(uint64_t session) {
 std::vector<KeptMemories::Left*> KeptMemories::BegunWith(uint64_t parent) {
   std::set<uint64_t> sessions;
   for (const Left& left : left_) {
-    if (left.memory == nullptr) continue;
-    const MemorySession& of = left.memory->header().session;
-    if (of.parent == parent && of.session != parent && of.session != 0) {
-      sessions.insert(of.session);
-    }
+    if (IsBegunWith(parent, left)) sessions.insert(left.memory->header().session.session);
   }
   std::vector<Left*> all;
   for (const uint64_t session : sessions) {
@@ -117,6 +120,13 @@ std::vector<KeptMemories::Left*> KeptMemories::BegunWith(uint64_t parent) {
     all.insert(all.end(), found.begin(), found.end());
   }
   return all;
+}
+
+std::optional<uint64_t> KeptMemories::SeedOf(uint64_t parent) const {
+  for (const Left& left : left_) {
+    if (IsBegunWith(parent, left)) return left.memory->header().hash_seed;
+  }
+  return std::nullopt;
 }
 
 void KeptMemories::UseManager(const ServiceManager* manager) {

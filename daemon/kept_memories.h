@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,8 @@ class KeptMemories {
   // The same of all processes that began with the state of `parent` and ended before they saved one
   // of their own.
   std::vector<Left*> BegunWith(uint64_t parent);
+  // With what seed those hashed, of whom there is one at least.
+  std::optional<uint64_t> SeedOf(uint64_t parent) const;
 
   // Where the memories of so many shards are to be. They end with the process if they cannot be
   // kept, or have no room to begin in beside what was left, which is said.

@@ -92,6 +92,10 @@ absl::StatusOr<std::unique_ptr<StateKeeper>> StateKeeper::Open(const Options& op
   const absl::Status status = keeper->ReadSaved();
   if (!status.ok()) return status;
   keeper->memories_->Find(std::move(left), options.memory_directory);
+  // What such a process has left says by hashes which series it counted for.
+  if (!keeper->has_saved_) {
+    keeper->hash_seed_ = keeper->memories_->SeedOf(0).value_or(keeper->hash_seed_);
+  }
   return keeper;
 }
 

@@ -67,7 +67,8 @@ class StateKeeper {
   // Before NewMemories. The manager, which outlives this, keeps the shards' memories if it can.
   void UseManager(const ServiceManager* manager);
   // What the shards' memories are to be like. The seed for all that is hashed is the saved one,
-  // since sets and what has expired are known by it; else a new one.
+  // or where none was saved that of the memories that were left, since sets and what has expired
+  // are known by it; else a new one.
   ShardSet::Memories NewMemories(int shards);
   // Has the manager keep them, if there is one that does.
   void KeepMemories(const std::vector<ShardMemory*>& memories);

@@ -63,10 +63,12 @@ void MemoryRecovery::Read(ShardMemory* memory, const std::vector<SavedTenancy>& 
   for (const SavedTenancy& tenancy : saved) {
     if (tenancy.shard == shard) folded.insert(uint64_t{tenancy.slot} << 32 | tenancy.generation);
   }
+  // With another seed its hashes say nothing.
+  const bool is_readable = memory->header().hash_seed == budget_->seed();
   const uint32_t chunks = std::min(memory->header().chunk_count.Acquire(), ShardMemory::kMaxChunks);
   for (uint32_t number = 0; number < chunks; ++number) {
     Chunk chunk;
-    const bool usable = ReadChunk(memory, number, &chunk);
+    const bool usable = is_readable && ReadChunk(memory, number, &chunk);
     for (uint32_t i = 0; i < ShardMemory::kSlotsPerChunk; ++i) {
       const uint32_t slot = number * ShardMemory::kSlotsPerChunk + i;
       const SlotTenancy tenancy = memory->states()[slot].Acquire();
@@ -160,15 +162,17 @@ bool MemoryRecovery::ReadSlot(ShardMemory* memory, const Chunk& chunk, uint32_t 
   KeptSeries kept;
   if (!ReadKey(memory, slot, &kept.key)) return false;
   SeriesSpec spec;
-  if (!rules_->Resolve(kept.key, &spec).accepted) return false;
+  const bool accepted = rules_->Resolve(kept.key, &spec).accepted;
   if (kept.key.is_literal) spec.kind = chunk.kind;
-  if (spec.kind != chunk.kind) return false;
+  const uint64_t series = memory->identities()[slot].series;
+  if (!accepted || spec.kind != chunk.kind || budget_->HashOf(spec.name, spec.labels) != series) {
+    return KeepForItsSeries(memory, chunk, slot, created_s);
+  }
   kept.kind = chunk.kind;
   kept.layout = chunk.layout;
   kept.name = spec.name;
   kept.labels = spec.labels;
-  CellWord* const cell =
-      chunk.cells + size_t{slot % ShardMemory::kSlotsPerChunk} * chunk.cell_words;
+  CellWord* const cell = chunk.CellOf(slot);
   const uint32_t shard = memory->header().session.shard;
   if (chunk.kind == SeriesKind::kGauge) {
     TakeGauge(shard, live, kept, cell);
@@ -190,6 +194,17 @@ bool MemoryRecovery::ReadSlot(ShardMemory* memory, const Chunk& chunk, uint32_t 
   }
   // One that was retired need not be there before samples come.
   if (live) shards_[shard % shards_.size()]->Restore(kept);
+  return true;
+}
+
+// Of a series that the present rules do not make of this key. A gauge or a set has nothing that
+// would go on.
+bool MemoryRecovery::KeepForItsSeries(ShardMemory* memory, const Chunk& chunk, uint32_t slot,
+                                      uint32_t created_s) {
+  if (chunk.kind == SeriesKind::kGauge || chunk.kind == SeriesKind::kSet) return false;
+  CountedValue value = ReadCounted(chunk, chunk.CellOf(slot));
+  value.created_s = created_s;
+  merger_->Restore(memory->identities()[slot].series, chunk.kind, chunk.layout, value);
   return true;
 }
 

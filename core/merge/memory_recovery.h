@@ -29,6 +29,9 @@ namespace tallyd {
 // used, and a slot that does not pass is left out and counted. What a memory can do is to tell
 // wrong numbers, of the series that it names.
 //
+// A cell is of the series that it counted for. Where the present rules make another one of its key,
+// or none, what it had counted waits, as of a series that has expired.
+//
 // To be used like StateRestorer, after it. Thread-compatible.
 class MemoryRecovery {
  public:
@@ -56,6 +59,10 @@ class MemoryRecovery {
     uint16_t layout = 0;  // the book's number
     uint32_t cell_words = 0;
     CellWord* cells = nullptr;
+
+    CellWord* CellOf(uint32_t slot) const {
+      return cells + size_t{slot % ShardMemory::kSlotsPerChunk} * cell_words;
+    }
   };
   struct Gauge {
     bool is_live = false;  // a cell of it is, the first of which is kept
@@ -70,6 +77,7 @@ class MemoryRecovery {
   bool ReadKey(ShardMemory* memory, uint32_t slot, KeyView* key) const;
   bool ReadSlot(ShardMemory* memory, const Chunk& chunk, uint32_t slot, bool live,
                 uint32_t created_s);
+  bool KeepForItsSeries(ShardMemory* memory, const Chunk& chunk, uint32_t slot, uint32_t created_s);
   CountedValue ReadCounted(const Chunk& chunk, CellWord* cell) const;
   void TakeGauge(uint32_t shard, bool live, const KeptSeries& kept, CellWord* cell);
 

@@ -119,7 +119,9 @@ class SeriesBudget {
   // Any thread. Gives it back; `charge` as it was admitted.
   void Release(const Charge& charge);
 
+  // Any thread. Of a series' identity; a budget with another seed has another hash of it.
   uint64_t HashOf(std::string_view name, std::string_view labels) const;
+  uint64_t seed() const { return seed_; }
   // Any thread. Whether several shards have the series.
   bool IsShared(uint64_t hash) const { return roll_.IsShared(hash); }
   // Any thread. A hint that spares those who ask in vain.

@@ -536,6 +536,7 @@ bool SeriesSlots::NewSlot(const SeriesSpec& spec, const KeyView& key, const Stor
   CellWord* const cell = memory_->CellOf(*slot);
   for (uint32_t i = 0; i < CellWordsOf(cell_class); ++i) StoreWord(cell[i], 0);
   SlotIdentity identity;
+  identity.series = budget_->HashOf(spec.name, spec.labels);
   identity.key = stored.place;
   identity.key_hash = stored.hash;
   identity.name_size = static_cast<uint16_t>(key.name.size());

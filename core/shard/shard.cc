@@ -246,6 +246,7 @@ absl::StatusOr<std::unique_ptr<Shard>> Shard::Create(const ShardOptions& options
   constexpr uint64_t kCellBytes = uint64_t{32} << 30;
   auto memory = ShardMemory::Create(options.max_key_bytes, kCellBytes, options.memory_fd);
   if (!memory.ok()) return memory.status();
+  (*memory)->header().hash_seed = budget->seed();
   (*memory)->header().session = options.session;
   return std::unique_ptr<Shard>(
       new Shard(std::make_unique<Impl>(options, book, families, budget, *std::move(memory))));

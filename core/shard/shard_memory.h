@@ -67,7 +67,8 @@ static_assert(sizeof(ChunkHead) == 16);
 // but the generation may be exchanged for a later one by which the key means the same: see
 // RulesNumber.
 struct SlotIdentity {
-  uint32_t key = 0;  // offset in the key region, in units of 8 bytes
+  uint64_t series = 0;  // SeriesBudget::HashOf of what its cell counts for, by all these rules
+  uint32_t key = 0;     // offset in the key region, in units of 8 bytes
   uint32_t key_hash = 0;
   uint16_t name_size = 0;
   uint16_t tags_size = 0;
@@ -76,7 +77,7 @@ struct SlotIdentity {
   uint8_t ttl_class = 0;        // owner's; 0: never expires
   StdCopiedAtomics::Word<uint16_t> rules_generation;
 };
-static_assert(sizeof(SlotIdentity) == 16);
+static_assert(sizeof(SlotIdentity) == 24);
 static_assert(std::is_trivially_copyable_v<SlotIdentity>);
 
 // Which process a memory is of. One that is started after a crash finds by it what belongs
@@ -95,7 +96,7 @@ uint64_t HashLayout(const HistogramLayout& layout);
 
 struct ShardHeader {
   static constexpr uint64_t kMagic = 0x31646c6c6174;  // "talld1", little-endian
-  static constexpr uint32_t kVersion = 4;
+  static constexpr uint32_t kVersion = 5;
 
   uint64_t magic = kMagic;
   uint32_t version = kVersion;
@@ -103,7 +104,8 @@ struct ShardHeader {
   uint64_t key_bytes = 0;
   uint64_t cell_bytes = 0;
   uint64_t ledger_bytes = sizeof(Ledger);
-  MemorySession session;  // constant once threads run
+  MemorySession session;   // constant once threads run, as is
+  uint64_t hash_seed = 0;  // of SlotIdentity::series
 
   // Owner's line.
   alignas(64) BatchEpoch<StdAtomics> epoch;

@@ -69,6 +69,19 @@ MemoryRecovery::Counts Recover(const std::string& state, ShardFeeder* before, Sh
   return recovery.counts();
 }
 
+Rules::Options Mapped(std::vector<MappingRule> rules) {
+  MappingConfig config;
+  config.rules = std::move(rules);
+  return {.mapping = Mapping::Compile(std::move(config)).value()};
+}
+
+MappingRule Renaming(std::string match, std::string name) {
+  MappingRule rule;
+  rule.match = std::move(match);
+  rule.name = std::move(name);
+  return rule;
+}
+
 void SendSome(ShardFeeder* feeder) {
   feeder->Send("c:3|c|#a:b\nc:1.5|c|#a:c\nbig:9007199254740993|c");
   feeder->Send("c:4|c|#a:b", feeder->shards() - 1);
@@ -216,6 +229,69 @@ TEST(RecoveryTest, AGaugeOfSeveralShardsGoesOnWhereverItEnds) {
       ASSERT_EQ(after.MergeAndParse(), before.MergeAndParse()) << seed << ", round " << round;
     }
   }
+}
+
+// The memory has a slot of either name, and the same key in both.
+TEST(RecoveryTest, WhatWasCountedBeforeAReloadIsOfTheOldName) {
+  ShardFeeder before(HeldOptions(2));
+  before.Send("c:3|c\nh:1|h\ng:5|g");
+  before.UseRules(Mapped({Renaming("c", "new_c"), Renaming("h", "new_h"), Renaming("g", "new_g")}));
+  before.Send("c:4|c\nh:2|h\nh:3|h\ng:6|g");
+  before.Send("c:10|c", 1);
+
+  ShardFeeder::Options options;
+  options.mapping =
+      Mapped({Renaming("c", "new_c"), Renaming("h", "new_h"), Renaming("g", "new_g")}).mapping;
+  ShardFeeder after(options);
+  EXPECT_EQ(Recover("", &before, &after).unusable, 1u) << "the gauge of the old name";
+  Values values = after.MergeAndParse();
+  EXPECT_EQ(values["new_c"], "14");
+  EXPECT_EQ(values["new_h_count"], "2");
+  EXPECT_EQ(values["new_g"], "6");
+  EXPECT_EQ(values.count("c") + values.count("h_count") + values.count("g"), 0u);
+  // And back again.
+  after.UseRules({});
+  after.Send("c:1|c\nh:1|h");
+  values = after.MergeAndParse();
+  EXPECT_EQ(values["c"], "4");
+  EXPECT_EQ(values["h_count"], "2");
+  EXPECT_EQ(values["h_sum"], "2");
+  EXPECT_EQ(values["new_c"], "14");
+}
+
+TEST(RecoveryTest, WhatTheEditedRulesNameOtherwiseOrRefuseWaits) {
+  ShardFeeder before(HeldOptions(1));
+  before.Send("c:3|c\nrefused:7|c\nkept:5|c\ng:1|g\ns:x|s");
+  before.Merge();
+  const std::string state = Save(&before, 1);
+  before.Send("c:3|c\nrefused:7|c\nkept:5|c\ng:1|g\ns:x|s");
+
+  MappingRule drop = Renaming("refused", "x");
+  drop.drop = true;
+  ShardFeeder::Options options;
+  options.mapping =
+      Mapped({Renaming("c", "new_c"), drop, Renaming("g", "new_g"), Renaming("s", "new_s")})
+          .mapping;
+  for (const std::string& saved : {std::string(), state}) {
+    ShardFeeder after(options);
+    EXPECT_EQ(Recover(saved, &before, &after).unusable, 2u) << "gauge and set";
+    EXPECT_EQ(after.MergeAndParse(), (Values{{"kept", "10"}}));
+    after.UseRules({});
+    after.Send("c:0|c\nrefused:0|c");
+    EXPECT_EQ(after.MergeAndParse(), (Values{{"kept", "10"}, {"c", "6"}, {"refused", "14"}}));
+  }
+}
+
+// A series is known by a hash: with another seed it says nothing, and all of it is left.
+TEST(RecoveryTest, HashesWithAnotherSeedAreNotBelieved) {
+  ShardFeeder before(HeldOptions(1));
+  before.Send("c:3|c\ng:1|g");
+  ++before.memories()[0]->header().hash_seed;
+  ShardFeeder after;
+  const MemoryRecovery::Counts counts = Recover("", &before, &after);
+  EXPECT_EQ(counts.unusable, 2u);
+  EXPECT_EQ(counts.cells, 0u);
+  EXPECT_TRUE(after.MergeAndParse().empty());
 }
 
 // A writer in a process of its own is killed in the midst of its work.
