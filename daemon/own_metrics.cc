@@ -16,11 +16,8 @@
 #include "daemon/own_metrics_text.h"
 #include "daemon/process_metrics.h"
 #include "daemon/push/push_metrics.h"
+#include "daemon/version.h"
 #include "tallyd_revision.h"  // TALLYD_REVISION; generated
-
-#ifndef TALLYD_VERSION
-#define TALLYD_VERSION "unknown"
-#endif
 
 namespace tallyd {
 namespace {

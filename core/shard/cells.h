@@ -133,10 +133,10 @@ class GaugeCell {
     int64_t at = 0;   // given the set of this time
   };
   // Merger thread, before the cell can have another tenant. Most notes are what they were.
-  void WriteNote(Note note) {
-    const auto part = std::bit_cast<uint64_t>(note.part);
-    const auto at = static_cast<uint64_t>(note.at);
-    if (LoadWord(words_[5]) != part || LoadWord(words_[6]) != at) this->note().Store(part, at);
+  void WriteNote(Note fresh) {
+    const auto part = std::bit_cast<uint64_t>(fresh.part);
+    const auto at = static_cast<uint64_t>(fresh.at);
+    if (LoadWord(words_[5]) != part || LoadWord(words_[6]) != at) note().Store(part, at);
   }
   Note ReadNote() const {
     const auto at = static_cast<int64_t>(note().AcquireTime());

@@ -27,10 +27,7 @@
 #include "core/rules/abseil_view.h"
 #include "daemon/clock.h"
 #include "daemon/push/tls_context.h"
-
-#ifndef TALLYD_VERSION
-#define TALLYD_VERSION "unknown"
-#endif
+#include "daemon/version.h"
 
 namespace tallyd {
 namespace {
