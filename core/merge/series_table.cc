@@ -85,7 +85,8 @@ SeriesId SeriesTable::Intern(const SeriesSpec& spec, bool* created) {
   record = SeriesRecord{};
   record.family = family;
   record.labels_size = static_cast<uint32_t>(spec.labels.size());
-  if (!label_places_.Allocate(spec.labels.size(), &record.labels)) throw std::bad_alloc();
+  if (!label_places_.Allocate(spec.labels.size(), KeyPool::kLasting, &record.labels))
+    throw std::bad_alloc();
   std::memcpy(label_memory_ + size_t{record.labels} * KeyMemory::kUnit, spec.labels.data(),
               spec.labels.size());
   index_.Insert({hash, id + 1});
@@ -97,7 +98,7 @@ void SeriesTable::Remove(SeriesId id) {
   SeriesRecord& record = records_[id];
   index_.Erase(HashSeries(record.family, labels(record)),
                [&](const IdentityEntry& entry) { return entry.slot_plus_one == id + 1; });
-  label_places_.Free(record.labels, record.labels_size);
+  label_places_.Free(record.labels, record.labels_size, KeyPool::kLasting);
   Family& family = families_[record.family];
   if (--family.size == 0) {
     family_index_.Erase(HashName(family.name), [&](const IdentityEntry& entry) {

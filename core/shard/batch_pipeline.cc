@@ -21,7 +21,7 @@ void BatchPipeline::Flush() {
   slots_->BeginGroup();
   for (size_t i = 0; i < size_; ++i) Locate(&group_[i]);
   for (size_t i = 0; i < size_; ++i) {
-    Resolve(&group_[i]);
+    Resolve(&group_[i], i == 0 ? nullptr : &group_[i - 1]);
     Queue& queue = queues_[static_cast<size_t>(group_[i].entry.action)];
     queue.places[queue.size++] = static_cast<uint8_t>(i);
   }
@@ -76,6 +76,8 @@ void BatchPipeline::ApplyEach(Action action, Apply&& apply) {
 
 // The entry is copied: adding keys moves the table, but never changes an entry.
 void BatchPipeline::Locate(Pending* pending) {
+  pending->entry = KeyEntry();
+  if (pending->repeats && pending != group_.data()) return;  // the one before tells
   pending->entry = keys_->FirstOfHash(pending->hash);
   if (pending->entry.IsEmpty()) return;
   const char* const key = memory_->KeyAt(pending->entry.key);
@@ -84,29 +86,38 @@ void BatchPipeline::Locate(Pending* pending) {
   __builtin_prefetch(&chunks_[pending->entry.target / ShardMemory::kSlotsPerChunk]);
 }
 
-void BatchPipeline::Resolve(Pending* pending) {
-  const size_t size = size_t{pending->name_size} + 1 + pending->tags_size;
+// Of a sample for which Locate found the entry or another one of its hash, or none.
+KeyEntry BatchPipeline::EntryOf(const Pending& pending) {
+  const size_t size = size_t{pending.name_size} + 1 + pending.tags_size;
   const auto same = [&](const KeyEntry& entry) {
-    if (entry.key_size != size || entry.type != pending->type) return false;
+    if (entry.key_size != size || entry.type != pending.type) return false;
     const char* const key = memory_->KeyAt(entry.key);
     // The ":" after the name is part of both, so that name and tags cannot trade bytes.
-    return EqualBytes(key, pending->name, pending->name_size + size_t{1}) &&
-           (pending->tags_size == 0 ||
-            EqualBytes(key + pending->name_size + 1, pending->tags, pending->tags_size));
+    return EqualBytes(key, pending.name, pending.name_size + size_t{1}) &&
+           (pending.tags_size == 0 ||
+            EqualBytes(key + pending.name_size + 1, pending.tags, pending.tags_size));
   };
+  const bool again = std::exchange(no_entry_, false) && pending.repeats;
+  if (!pending.entry.IsEmpty() && same(pending.entry)) return pending.entry;
+  if (const KeyEntry* found = keys_->Find(pending.hash, same)) return *found;
+  const KeyEntry entry =
+      slots_->AddKey({pending.type, std::string_view(pending.name, pending.name_size),
+                      std::string_view(pending.tags, pending.tags_size)},
+                     pending.hash,
+                     {.amount = pending.value / pending.rate,
+                      .observes = HistogramCell::Observes(pending.rate),
+                      .sender = pending.sender,
+                      .repeats = again});
+  no_entry_ = entry.key_size == 0;
+  return entry;
+}
+
+// `before` is the sample before it in the group, whose entry is the same if their keys are, unless
+// it has none in the table.
+void BatchPipeline::Resolve(Pending* pending, const Pending* before) {
   KeyEntry& entry = pending->entry;
-  if (entry.IsEmpty() || !same(entry)) {
-    if (const KeyEntry* found = keys_->Find(pending->hash, same)) {
-      entry = *found;
-    } else {
-      entry = slots_->AddKey({pending->type, std::string_view(pending->name, pending->name_size),
-                              std::string_view(pending->tags, pending->tags_size)},
-                             pending->hash,
-                             {.amount = pending->value / pending->rate,
-                              .observes = HistogramCell::Observes(pending->rate),
-                              .sender = pending->sender});
-    }
-  }
+  const bool is_known = pending->repeats && before != nullptr && before->entry.key_size != 0;
+  entry = is_known ? before->entry : EntryOf(*pending);
   if (entry.action == Action::kRefuse || entry.action == Action::kPass) return;
   if (entry.scaled) Scale(pending);
   pending->chunk = &chunks_[entry.target / ShardMemory::kSlotsPerChunk];

@@ -39,7 +39,13 @@ class BatchPipeline {
 
   // Takes a sample in. What it points to must stay until Flush.
   void Add(const Sample& sample, Source source) {
+    // The sample before is of the same line, if this one continues it.
+    const Pending& before = group_[(size_ == 0 ? kGroup : size_) - 1];
     Pending& pending = group_[size_++];
+    pending.repeats = sample.continues && before.type == sample.type &&
+                      before.name == sample.name.data() && before.tags == sample.tags.data() &&
+                      before.name_size == sample.name.size() &&
+                      before.tags_size == sample.tags.size();
     pending.name = sample.name.data();
     pending.tags = sample.tags.data();
     pending.name_size = static_cast<uint16_t>(sample.name.size());
@@ -54,8 +60,9 @@ class BatchPipeline {
     pending.rate = sample.rate;
     pending.integer = sample.integer;
     if (sample.type == SampleType::kSet) pending.member = sample.member;
-    pending.hash = HashKey(sample.type, pending.name, pending.name_size, pending.tags,
-                           pending.tags_size, hash_seed_);
+    pending.hash = pending.repeats ? before.hash
+                                   : HashKey(sample.type, pending.name, pending.name_size,
+                                             pending.tags, pending.tags_size, hash_seed_);
     keys_->Prefetch(pending.hash);
     if (size_ == kGroup) Flush();
   }
@@ -85,6 +92,7 @@ class BatchPipeline {
     bool is_change;
     bool is_integer;
     bool continues;
+    bool repeats;  // its key is the one before
     SampleRepairs repairs;
     KeyEntry entry;  // the first of the key's hash; then the key's
     CellWord* cell;
@@ -112,7 +120,8 @@ class BatchPipeline {
   static constexpr size_t kActions = static_cast<size_t>(Action::kErased);
 
   void Locate(Pending* pending);
-  void Resolve(Pending* pending);
+  void Resolve(Pending* pending, const Pending* before);
+  KeyEntry EntryOf(const Pending& pending);
   void Scale(Pending* pending) const;
   template <class Apply>
   void ApplyEach(Action action, Apply&& apply);
@@ -134,7 +143,8 @@ class BatchPipeline {
   SenderCounts* const senders_;
 
   size_t size_ = 0;
-  std::array<Pending, kGroup> group_;
+  std::array<Pending, kGroup> group_{};
+  bool no_entry_ = false;  // the last key was added to the slots, and got none
   std::array<Queue, kActions> queues_;
 
   uint64_t batch_ = 0;

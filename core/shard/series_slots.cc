@@ -17,6 +17,15 @@ constexpr size_t kGrowStep = 1024;
 // Slots given back to use at each batch: the bound of a batch's housekeeping.
 constexpr size_t kReclaimStep = 4096;
 
+// Of the key memory, what is left to keys that are remembered for the time being, and to those of
+// overflow series: so that whoever finds no room otherwise can be told so, and is counted.
+uint64_t ReserveOf(uint64_t key_bytes) {
+  return std::min<uint64_t>(2 * SeriesSlots::kMaxPassingBytes, key_bytes / 4);
+}
+
+// Overflow series are few, and where there is no room they are what is left.
+KeyPool PoolOf(bool is_literal) { return is_literal ? KeyPool::kPassing : KeyPool::kLasting; }
+
 Action ActionFor(SampleType type) {
   switch (type) {
     case SampleType::kCounter:
@@ -47,7 +56,9 @@ SeriesSlots::SeriesSlots(const ShardOptions& options, RuleBook* book, FamilyType
       shard_(static_cast<uint32_t>(options.index)),
       hash_seed_(options.hash_seed),
       max_keys_(options.max_keys),
-      key_memory_(memory->key_bytes()) {
+      max_alias_bytes_(memory->key_bytes() / 2),
+      max_passing_bytes_(ReserveOf(memory->key_bytes()) / 2),
+      key_memory_(memory->key_bytes(), ReserveOf(memory->key_bytes())) {
   book_->Hold(generation_);
 }
 
@@ -55,7 +66,7 @@ SeriesSlots::~SeriesSlots() { book_->Release(generation_); }
 
 void SeriesSlots::UseRules(uint16_t generation) {
   for (const auto& [slot, keys] : aliases_) {
-    for (const StoredKey& key : keys) key_memory_.Free(key.place, key.size);
+    for (const StoredKey& key : keys) FreeAlias(key);
   }
   aliases_.clear();
   ForgetAllPassing();
@@ -96,9 +107,11 @@ KeyEntry SeriesSlots::Refuse(DropReason reason) const {
 // A key's series: the slot that there is, a new one if the budget has room, else an overflow
 // series.
 KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, const FirstSample& first) {
-  const Verdict verdict = rules_->Resolve(key, &spec_);
+  // Packed values need not each have their labels made anew.
+  if (!first.repeats || !is_resolved_) verdict_ = rules_->Resolve(key, &spec_);
+  is_resolved_ = true;
   violations_.Note(spec_, first.sender);
-  if (!verdict.accepted) return KeepRefusal(key, hash, verdict.reason);
+  if (!verdict_.accepted) return KeepRefusal(key, hash, verdict_.reason);
   if (key.type == SampleType::kCounter && !(first.amount * spec_.scale >= 0)) {
     // It shall not make a series, nor take a family's name from another type.
     return Refuse(ReasonAgainst(first.amount * spec_.scale));
@@ -108,6 +121,7 @@ KeyEntry SeriesSlots::AddKey(const KeyView& key, uint32_t hash, const FirstSampl
     pass.action = Action::kPass;
     return pass;
   }
+  is_resolved_ = false;
   uint32_t slot = 0;
   const bool known = FindSlot(spec_, &slot);
   // A family for which there is no room shall not take its name.
@@ -176,11 +190,27 @@ KeyEntry SeriesSlots::AddKeyOfSlot(const KeyView& key, uint32_t hash, uint32_t s
   if (is_primary) {
     return Enter(PrimaryKey(memory_->identities()[slot]), spec_, ActionFor(key.type), slot);
   }
-  if (keys_.size() >= max_keys_) return KeepPassing(key, hash, ActionFor(key.type), slot);
   StoredKey stored;
-  if (!StoreKey(key, hash, &stored)) return Refuse(DropReason::kSeriesLimit);
-  aliases_[slot].push_back(stored);
+  if (!KeepAlias(key, hash, slot, &stored)) {
+    return KeepPassing(key, hash, ActionFor(key.type), slot);
+  }
   return Enter(stored, spec_, ActionFor(key.type), slot);
+}
+
+// Spellings of series that are there shall not take the memory of new ones.
+bool SeriesSlots::KeepAlias(const KeyView& key, uint32_t hash, uint32_t slot, StoredKey* stored) {
+  if (keys_.size() >= max_keys_) return false;
+  const uint64_t bytes = KeyMemory::BytesFor(key.name.size() + 1 + key.tags.size());
+  if (alias_bytes_ + bytes > max_alias_bytes_) return false;
+  if (!StoreKey(key, hash, KeyPool::kLasting, stored)) return false;
+  alias_bytes_ += bytes;
+  aliases_[slot].push_back(*stored);
+  return true;
+}
+
+void SeriesSlots::FreeAlias(const StoredKey& key) {
+  FreeKey(key, KeyPool::kLasting);
+  alias_bytes_ -= KeyMemory::BytesFor(key.size);
 }
 
 KeyEntry SeriesSlots::AddSlot(const KeyView& key, uint32_t hash, uint16_t sender) {
@@ -189,12 +219,12 @@ KeyEntry SeriesSlots::AddSlot(const KeyView& key, uint32_t hash, uint16_t sender
   if (Admit(charge, sender) != SeriesBudget::Answer::kGranted) return Fold(key, hash, sender);
   StoredKey stored;
   uint32_t slot = 0;
-  if (!StoreKey(key, hash, &stored)) {
+  if (!StoreKey(key, hash, KeyPool::kLasting, &stored)) {
     budget_->Release(charge);
     return Fold(key, hash, sender);
   }
   if (!NewSlot(spec_, key, stored, &slot)) {
-    FreeKey(stored);
+    FreeKey(stored, KeyPool::kLasting);
     budget_->Release(charge);
     return Fold(key, hash, sender);
   }
@@ -314,9 +344,9 @@ bool SeriesSlots::OverflowSlot(const SeriesSpec& spec, SampleType type, FamilyTy
   if (budget_->Admit(charge, purpose) != SeriesBudget::Answer::kGranted) return false;
   const KeyView key = {.type = type, .name = spec.name, .tags = spec.labels, .is_literal = true};
   StoredKey stored;
-  if (StoreKey(key, 0, &stored)) {
+  if (StoreKey(key, 0, PoolOf(key.is_literal), &stored)) {
     if (NewSlot(spec, key, stored, slot)) return true;
-    FreeKey(stored);
+    FreeKey(stored, PoolOf(key.is_literal));
   }
   budget_->Release(charge);
   return false;
@@ -384,12 +414,12 @@ void SeriesSlots::UseThisGeneration(SlotIdentity* identity) {
 KeyEntry SeriesSlots::KeepPassing(const KeyView& key, uint32_t hash, Action action,
                                   uint32_t target) {
   StoredKey stored;
-  if (!StoreKey(key, hash, &stored)) {
+  if (!StoreKey(key, hash, KeyPool::kPassing, &stored)) {
     return Refuse(action == Action::kRefuse ? static_cast<DropReason>(target)
                                             : DropReason::kSeriesLimit);
   }
   passing_.push_back(stored);
-  passing_bytes_ += stored.size;
+  passing_bytes_ += KeyMemory::BytesFor(stored.size);
   if (action != Action::kRefuse) {
     passing_has_folds_ |= spec_.folded;
     // What a catalog folded may lead to an ordinary series.
@@ -402,8 +432,8 @@ void SeriesSlots::ForgetOldestPassing() {
   const StoredKey& oldest = passing_.front();
   // Nobody but this shard has ever seen it.
   EraseKey(oldest);
-  FreeKey(oldest);
-  passing_bytes_ -= oldest.size;
+  FreeKey(oldest, KeyPool::kPassing);
+  passing_bytes_ -= KeyMemory::BytesFor(oldest.size);
   passing_.pop_front();
   if (passing_stale_ > 0) --passing_stale_;
   if (passing_.empty()) passing_has_folds_ = passing_has_aliases_ = false;
@@ -418,23 +448,23 @@ void SeriesSlots::ForgetPassing(size_t stale) {
   for (; stale > 0 && passing_stale_ > 0; --stale) ForgetOldestPassing();
 }
 
-bool SeriesSlots::AllocateKey(size_t size, uint32_t* place) {
+bool SeriesSlots::AllocateKey(size_t size, KeyPool pool, uint32_t* place) {
   constexpr uint64_t kStep = 64 << 10;  // spares most keys the system call
-  if (!key_memory_.Allocate(size, place)) return false;
+  if (!key_memory_.Allocate(size, pool, place)) return false;
   const uint64_t end = uint64_t{*place} * KeyMemory::kUnit + size + KeyMemory::kTailPadding;
   if (end <= backed_key_bytes_) return true;
   const uint64_t backed = std::min((end + kStep - 1) / kStep * kStep, memory_->key_bytes());
   if (!memory_->BackKeys(backed_key_bytes_, backed - backed_key_bytes_)) {
-    key_memory_.Free(*place, size);
+    key_memory_.Free(*place, size, pool);
     return false;
   }
   backed_key_bytes_ = backed;
   return true;
 }
 
-bool SeriesSlots::StoreKey(const KeyView& key, uint32_t hash, StoredKey* stored) {
+bool SeriesSlots::StoreKey(const KeyView& key, uint32_t hash, KeyPool pool, StoredKey* stored) {
   const size_t size = key.name.size() + 1 + key.tags.size();
-  if (size > UINT16_MAX || !AllocateKey(size, &stored->place)) return false;
+  if (size > UINT16_MAX || !AllocateKey(size, pool, &stored->place)) return false;
   char* bytes = memory_->KeyAt(stored->place);
   std::memcpy(bytes, key.name.data(), key.name.size());
   bytes[key.name.size()] = ':';
@@ -669,7 +699,7 @@ void SeriesSlots::Retire(uint32_t slot) {
     for (const StoredKey& key : aliases->second) {
       EraseKey(key);
       // The merger reads only the first key of a slot.
-      FreeKey(key);
+      FreeAlias(key);
     }
     aliases_.erase(aliases);
   }
@@ -699,7 +729,7 @@ void SeriesSlots::Reclaim() {
     state.PublishFree(state.Own().generation());
     SlotIdentity& identity = memory_->identities()[oldest.slot];
     ReleaseBudget(oldest.slot);
-    FreeKey(PrimaryKey(identity));
+    FreeKey(PrimaryKey(identity), PoolOf(identity.is_literal));
     book_->Release(memory_->GenerationOf(identity));
     const ChunkHead& head = memory_->chunks()[oldest.slot / ShardMemory::kSlotsPerChunk];
     pools_[head.cell_class.bits].free.push_back(oldest.slot);

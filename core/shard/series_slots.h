@@ -75,6 +75,7 @@ class SeriesSlots {
     double amount = 0;     // of a counter: below zero it is refused
     bool observes = true;  // of an observer: else it has no effect
     uint16_t sender = Source::kUnknownSender;
+    bool repeats = false;  // the last key that was added is this one, and got no entry
   };
   // The entry of a key that the table does not know, by value: kRefuse or kPass if it has no slot.
   KeyEntry AddKey(const KeyView& key, uint32_t hash, const FirstSample& first);
@@ -161,14 +162,16 @@ class SeriesSlots {
     return KeepPassing(key, hash, Action::kRefuse, static_cast<uint32_t>(reason));
   }
   bool HasTooManyPassing() const {
-    return passing_.size() > kMaxPassingKeys || passing_bytes_ > kMaxPassingBytes;
+    return passing_.size() > kMaxPassingKeys || passing_bytes_ > max_passing_bytes_;
   }
   void ForgetPassing(size_t stale);
   void ForgetOldestPassing();
   void ForgetAllPassing();
-  bool AllocateKey(size_t size, uint32_t* place);
-  bool StoreKey(const KeyView& key, uint32_t hash, StoredKey* stored);
-  void FreeKey(const StoredKey& key) { key_memory_.Free(key.place, key.size); }
+  bool AllocateKey(size_t size, KeyPool pool, uint32_t* place);
+  bool StoreKey(const KeyView& key, uint32_t hash, KeyPool pool, StoredKey* stored);
+  void FreeKey(const StoredKey& key, KeyPool pool) { key_memory_.Free(key.place, key.size, pool); }
+  bool KeepAlias(const KeyView& key, uint32_t hash, uint32_t slot, StoredKey* stored);
+  void FreeAlias(const StoredKey& key);
   KeyEntry Enter(const StoredKey& stored, const SeriesSpec& spec, Action action, uint32_t target);
   KeyEntry AddKeyOfSlot(const KeyView& key, uint32_t hash, uint32_t slot);
 
@@ -214,6 +217,8 @@ class SeriesSlots {
   const uint32_t shard_;
   const uint64_t hash_seed_;
   const uint64_t max_keys_;
+  const uint64_t max_alias_bytes_;
+  const uint64_t max_passing_bytes_;
 
   KeyTable keys_;
   IdentityTable identities_;
@@ -221,11 +226,12 @@ class SeriesSlots {
   uint64_t backed_key_bytes_ = 0;              // of the region, those that may be written
   absl::flat_hash_map<uint16_t, Pool> pools_;  // by CellClass::bits
   absl::flat_hash_map<uint32_t, std::vector<StoredKey>> aliases_;  // further keys of a slot
+  uint64_t alias_bytes_ = 0;                                       // that they take
   absl::flat_hash_map<uint32_t, Extras> extras_;                   // by place of the key
   absl::flat_hash_map<uint32_t, Reporter> reporters_;              // by place of the key
   std::vector<int64_t> ttls_ms_{0};                                // by SlotIdentity::ttl_class
   std::deque<StoredKey> passing_;                                  // oldest first
-  size_t passing_bytes_ = 0;                                       // of their keys
+  uint64_t passing_bytes_ = 0;                                     // that they take
   size_t passing_stale_ = 0;            // of them, from the oldest on, that are to be forgotten
   bool passing_has_folds_ = false;      // whether some may be folded, and
   bool passing_has_aliases_ = false;    // some may lead to others than overflow series
@@ -245,7 +251,10 @@ class SeriesSlots {
   int64_t now_ns_ = 0;
   uint64_t merged_epoch_seen_ = 0;
   int64_t merge_seen_ns_ = 0;
-  SeriesSpec spec_;  // scratch of AddKey
+  // Scratch of AddKey; what the rules say of the last key, as long as that got no entry.
+  SeriesSpec spec_;
+  Verdict verdict_;
+  bool is_resolved_ = false;
   ViolationLog violations_;
 };
 

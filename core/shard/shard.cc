@@ -97,7 +97,7 @@ class Shard::Impl : public SampleSink {
     Ledger::Listener& listener = ledger_.listeners[source.listener];
     listener.bytes.Add(size - whole);
     listener.truncated.Add(1);
-    if (whole < size) Drop(source, DropReason::kTruncated);
+    Drop(source, DropReason::kTruncated);
   }
 
   void ApplyInSession(Source source, std::string_view session, std::string_view datagram) {

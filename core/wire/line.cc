@@ -111,7 +111,8 @@ LineParser::LineParser(size_t max_line_bytes)
 bool LineParser::Parse(std::string_view line, SampleSink* sink) {
   scratch_.clear();
   tags_ = {};
-  scratch_used_ = false;
+  has_labels_ = false;
+  is_joined_ = false;
   continues_ = false;
   if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
   if (line.empty()) return false;
@@ -126,7 +127,7 @@ bool LineParser::Parse(std::string_view line, SampleSink* sink) {
   } else {
     ParseMetric(line, sink);
   }
-  return scratch_used_;
+  return !scratch_.empty();
 }
 
 void LineParser::ParseMetric(std::string_view line, SampleSink* sink) {
@@ -148,6 +149,7 @@ void LineParser::ParseSamples(std::string_view name, std::string_view rest, Samp
   if (has_tag_section) return ParseOne(name, rest, sink);
   while (true) {
     const size_t end = EndOfSample(rest);
+    has_labels_ = false;
     ParseOne(name, rest.substr(0, end), sink);
     if (end == rest.size()) return;
     rest.remove_prefix(end + 1);
@@ -245,21 +247,28 @@ void LineParser::ParseSection(std::string_view section, Sections* sections) {
 }
 
 // Sections that stand side by side, as clients write them, are in the line what they are in a key.
+// Those of an earlier sample end with the first of a later one: in a line of several samples they
+// are container ids, of which the last counts, and keys that grow from sample to sample would take
+// time and memory of a square.
 void LineParser::AddLabels(std::string_view section) {
-  if (tags_.empty()) {
+  if (!has_labels_ || tags_.empty()) {
     tags_ = section[0] == '#' ? section.substr(1)
                               : std::string_view(section.data() - 1, section.size() + 1);
+    has_labels_ = true;
+    is_joined_ = false;
     return;
   }
-  if (!scratch_used_ && tags_.data() + tags_.size() + 1 == section.data()) {
+  if (!is_joined_ && tags_.data() + tags_.size() + 1 == section.data()) {
     tags_ = {tags_.data(), tags_.size() + 1 + section.size()};
     return;
   }
-  if (!scratch_used_) scratch_.assign(tags_);
-  scratch_used_ = true;
+  // What earlier samples have there stays where it is: all of it is no longer than the line.
+  const size_t start = scratch_.size() - (is_joined_ ? tags_.size() : 0);
+  if (!is_joined_) scratch_.append(tags_);
+  is_joined_ = true;
   scratch_.push_back('|');
   scratch_.append(section);
-  tags_ = scratch_;
+  tags_ = std::string_view(scratch_).substr(start);
 }
 
 }  // namespace tallyd

@@ -41,7 +41,7 @@ struct LineOptions {
   TagDialects tags;
 };
 
-// Takes lines apart. Thread-compatible: its scratch space holds the joined tags of the last line.
+// Takes lines apart. Thread-compatible: its scratch space holds joined tags of the last line.
 class LineParser {
  public:
   explicit LineParser(LineOptions options = {});
@@ -69,9 +69,10 @@ class LineParser {
 
   LineOptions options_;
   std::string scratch_;
-  std::string_view tags_;      // of the line so far
-  bool scratch_used_ = false;  // by tags_
-  bool continues_ = false;     // a sample of the line has been delivered
+  std::string_view tags_;    // that hold for the next sample
+  bool has_labels_ = false;  // the sample at hand has brought some of them
+  bool is_joined_ = false;   // they are at the end of the scratch space
+  bool continues_ = false;   // a sample of the line has been delivered
 };
 
 }  // namespace tallyd

@@ -110,7 +110,10 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"a:1:2|c|", {"malformed_sample", "malformed_sample"}},
                       // Labels hold for the samples after theirs, unless theirs was no sample.
                       Case{"a:1|c|c:id:2|g", {"c a{|c:id}=1i1", "g a{|c:id}=2i2"}},
-                      Case{"a:1|c|c:i:2|g|c:j", {"c a{|c:i}=1i1", "g a{|c:i|c:j}=2i2"}},
+                      Case{"a:1|c|c:i:2|g|c:j", {"c a{|c:i}=1i1", "g a{|c:j}=2i2"}},
+                      Case{"a:1|c|c:i|x|c:j:2|g:3|g|c:k|x|c:l:4|g",
+                           {"c a{|c:i|c:j}=1i1 unknown1", "g a{|c:i|c:j}=2i2",
+                            "g a{|c:k|c:l}=3i3 unknown1", "g a{|c:k|c:l}=4i4"}},
                       Case{"a:1|x|c:id:2|g", {"bad_type", "g a{|c:id}=2i2"}},
                       Case{"a:x|c|c:id:2|g", {"bad_value", "g a=2i2"}},
                       Case{"a:1|c|c:id|:2|g", {"malformed_sample", "g a=2i2"}}));
@@ -336,6 +339,29 @@ TEST(LineTest, FastAgreesOnMutatedLines) {
     accepted += !line.empty() && ParseLineFast(padded.data(), &sample) != nullptr ? 1 : 0;
   }
   EXPECT_GT(accepted, 50'000u) << "the fast parser declines nearly everything";
+}
+
+// Each sample brings a container id. What the samples have for keys is no longer than the line.
+TEST(LineTest, KeysDoNotGrowFromSampleToSample) {
+  class Sizes : public SampleSink {
+   public:
+    void OnSample(const Sample& sample) override {
+      ++samples;
+      longest = std::max(longest, sample.tags.size());
+    }
+    void OnDrop(DropReason reason) override { FAIL() << Name(reason); }
+    size_t samples = 0;
+    size_t longest = 0;
+  };
+  for (const std::string more : {":1|c|c:x", ":1|c|c:x|y|c:z"}) {
+    std::string line = "a:1|c|c:x";
+    while (line.size() + more.size() < kMaxLineBytes) line += more;
+    LineParser parser;
+    Sizes sizes;
+    parser.Parse(line, &sizes);
+    EXPECT_EQ(sizes.samples, 1 + (line.size() - 9) / more.size());
+    EXPECT_LE(sizes.longest, 10u);
+  }
 }
 
 }  // namespace

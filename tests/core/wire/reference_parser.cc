@@ -232,6 +232,7 @@ class Line {
     for (size_t i = 2; i < parts.size(); ++i) {
       if (parts[i].empty()) return Lost(DropReason::kMalformedSample);
     }
+    has_labels_ = false;
     for (size_t i = 2; i < parts.size(); ++i) {
       if (!ApplySection(parts[i], &sample)) return Lost(DropReason::kBadContainerId);
     }
@@ -251,18 +252,26 @@ class Line {
       if (!readable) ++sample->bad_rates;
       sample->rates.push_back(!readable || rate == 0 ? 1 : rate);
     } else if (section[0] == '#') {
-      labels_.push_back(section);
+      AddLabels(section);
     } else if (section.substr(0, 2) == "c:") {
       if (section == "c:") return false;
-      labels_.push_back(section);
+      AddLabels(section);
     } else {
       ++sample->unknown_sections;
     }
     return true;
   }
 
+  // A sample's own replace those of the samples before it.
+  void AddLabels(const std::string& section) {
+    if (!has_labels_) labels_.clear();
+    has_labels_ = true;
+    labels_.push_back(section);
+  }
+
   std::string name_;
-  Strings labels_;  // one list for all samples of the line
+  Strings labels_;  // that hold for the next sample
+  bool has_labels_ = false;
   std::vector<ReferenceSample> samples_;
 };
 
