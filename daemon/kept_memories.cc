@@ -8,6 +8,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <set>
@@ -103,6 +104,10 @@ std::vector<KeptMemories::Left*> KeptMemories::Of(uint64_t session) {
     shards = left.memory->header().session.shards;
     if (seen.insert(left.memory->header().session.shard).second) found.push_back(&left);
   }
+  // As the cells of a series are added where they are shown: sums come out the same.
+  std::sort(found.begin(), found.end(), [](const Left* a, const Left* b) {
+    return a->memory->header().session.shard < b->memory->header().session.shard;
+  });
   if (found.empty() || found.size() == shards) return found;
   LogWarn("of the memories that the shards have left some are missing; none of them is used",
           {{"found", absl::StrCat(found.size())}, {"shards", absl::StrCat(shards)}});

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <cmath>
+#include <limits>
 #include <thread>
 #include <utility>
 
@@ -23,6 +25,36 @@ void Add(const CounterCell& cell, CounterValue* sum) {
   sum->rest += cell.rest();
 }
 
+// The base that has the cell `folded` of `cells` as well, where all have been shown together: added
+// in another order they might come out a little lower, which would look as if it had begun anew.
+double FoldInto(double base, const std::vector<double>& cells, size_t folded) {
+  double shown = base;
+  for (const double cell : cells) shown += cell;
+  double next = base + cells[folded];
+  const auto now = [&] {
+    double sum = next;
+    for (size_t i = 0; i < cells.size(); ++i) {
+      if (i != folded) sum += cells[i];
+    }
+    return sum;
+  };
+  constexpr int kMaxSteps = 4;
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < kMaxSteps && now() < shown; ++i) {
+    next += std::max(shown - now(), std::nextafter(next, kInfinity) - next);
+  }
+  return next;
+}
+
+// What is to be added to `base` for what was shown, or a little more.
+double RestOf(double shown, double base) {
+  double rest = shown - base;
+  while (base + rest < shown) {
+    rest = std::nextafter(rest, std::numeric_limits<double>::infinity());
+  }
+  return rest;
+}
+
 }  // namespace
 
 uint64_t CellReader::MarkOf(CellRef cell, SeriesKind kind) const {
@@ -40,14 +72,29 @@ uint64_t CellReader::MarkOf(CellRef cell, SeriesKind kind) const {
   return 0;
 }
 
+template <class Read>
+double CellReader::FoldedSum(SeriesId series, CellRef folded, double base, Read&& read) const {
+  std::vector<double> sums;
+  size_t at = 0;
+  table_->ForEachCell(series, [&](CellRef cell) {
+    if (cell == folded) at = sums.size();
+    sums.push_back(read(cell));
+  });
+  return FoldInto(base, sums, at);
+}
+
 void CellReader::Fold(SeriesId series, SeriesKind kind, CellRef cell) {
   if (kind == SeriesKind::kGauge) return FoldGauge(series, cell);
   CellWord* const words = WordsOf(cell);
   CountedValue& base = bases_[series];
   switch (kind) {
     case SeriesKind::kCounter: {
+      const double rest = base.counter.rest;
+      const double folded = FoldedSum(
+          series, cell, rest, [this](CellRef one) { return CounterCell(WordsOf(one)).rest(); });
       const CounterCell counter(words);
       Add(counter, &base.counter);
+      base.counter.rest += folded - (rest + counter.rest());
       break;
     }
     case SeriesKind::kHistogram:
@@ -55,7 +102,9 @@ void CellReader::Fold(SeriesId series, SeriesKind kind, CellRef cell) {
       const HistogramCell histogram(words, LayoutOf(series));
       base.buckets.resize(LayoutOf(series).bounds.size() + 1);
       histogram.AddBuckets(base.buckets);
-      base.sum += histogram.sum();
+      base.sum = FoldedSum(series, cell, base.sum, [&](CellRef one) {
+        return HistogramCell(WordsOf(one), LayoutOf(series)).sum();
+      });
       // Nobody rewrites the window of a cell that is retired.
       HistogramCell::WindowCounts window;
       if (histogram.ReadWindow(&window)) base.window.Add(window);
@@ -212,22 +261,31 @@ const CountedValue* CellReader::BaseOf(SeriesId series) const {
 CountedValue CellReader::CountedBy(SeriesId series) {
   CountedValue value;
   const Family& family = table_->family_of(series);
+  const CountedValue* const base = BaseOf(series);
   if (family.kind == SeriesKind::kCounter) {
     table_->ForEachCell(series,
                         [&](CellRef cell) { Add(CounterCell(WordsOf(cell)), &value.counter); });
+    if (base == nullptr) return value;
+    // To show the same, cells are added to it in the same order.
+    double shown = base->counter.rest;
+    table_->ForEachCell(series, [&](CellRef cell) { shown += CounterCell(WordsOf(cell)).rest(); });
+    if (std::isfinite(shown)) value.counter.rest = RestOf(shown, base->counter.rest);
     return value;
   }
   const HistogramLayout& layout = LayoutOf(series);
   buckets_.assign(layout.bounds.size() + 1, 0);
   value.buckets.assign(buckets_.size(), 0);
+  double shown = base == nullptr ? 0 : base->sum;
   table_->ForEachCell(series, [&](CellRef cell) {
     ReadCell(cell, layout, true);
     for (size_t i = 0; i < value.buckets.size(); ++i) {
       value.buckets[i] = HistogramCell::AddCounts(value.buckets[i], cell_buckets_[i]);
     }
     value.sum += cell_sum_;
+    shown += cell_sum_;
     if (cell_window_is_whole_) value.window.Add(cell_window_);
   });
+  if (base != nullptr && std::isfinite(shown)) value.sum = RestOf(shown, base->sum);
   return value;
 }
 

@@ -87,6 +87,9 @@ class CellReader {
   };
 
   GaugeReading ReadGauge(CellRef cell) const;
+  // The sum `base`, which has `folded` as well from now on; `read` tells the sum of a cell.
+  template <class Read>
+  double FoldedSum(SeriesId series, CellRef folded, double base, Read&& read) const;
   std::vector<GaugeReading> ReadGauges(SeriesId series) const;
   // Of all cells of it.
   void NoteGauge(SharedGauge* shared, std::vector<GaugeReading> cells);

@@ -7,6 +7,7 @@ namespace tallyd {
 
 Eviction::Pressure Eviction::Look(int64_t now_ns) {
   if (idle_ns_ == 0 || now_ns - last_ns_ < kEveryNs) return {};
+  if (budget_->releases() < room_at_ && now_ns - last_ns_ < kPatienceNs) return {};
   const uint64_t in_all = budget_->refusals(SeriesBudget::Answer::kSeries) +
                           budget_->refusals(SeriesBudget::Answer::kLabelBytes);
   const uint64_t in_families = budget_->refusals(SeriesBudget::Answer::kFamily);

@@ -17,8 +17,11 @@ namespace tallyd {
 // only.
 class Eviction {
  public:
-  // Between two rounds, so that those who left have made room before more go.
+  // Between two rounds, at least. So that those who leave have made room before more go, which may
+  // take until the state is saved, the next one waits for half of them, but not for ever: a series
+  // may come back at once.
   static constexpr int64_t kEveryNs = 10'000'000'000;
+  static constexpr int64_t kPatienceNs = 60 * kEveryNs;
 
   // Series that changed within `idle_ns` stay; 0: all stay.
   Eviction(const SeriesBudget* budget, int64_t idle_ns) : budget_(budget), idle_ns_(idle_ns) {}
@@ -36,7 +39,7 @@ class Eviction {
   // clock.
   template <class MayGo>
   std::vector<SeriesId> Choose(const SeriesTable& table, Pressure pressure, int64_t now_ns,
-                               MayGo&& may_go) const {
+                               MayGo&& may_go) {
     std::vector<Candidate> candidates;
     const int64_t before_s = (now_ns - idle_ns_) / 1'000'000'000;
     table.ForEach([&](SeriesId id, const SeriesRecord& record) {
@@ -46,7 +49,9 @@ class Eviction {
       if (!pressure.in_all && !family_is_full) return;
       if (may_go(id)) candidates.push_back({record.changed_s, id});
     });
-    return Oldest(std::move(candidates));
+    std::vector<SeriesId> chosen = Oldest(std::move(candidates));
+    room_at_ = budget_->releases() + chosen.size() / 2;
+    return chosen;
   }
 
  private:
@@ -59,6 +64,7 @@ class Eviction {
   const SeriesBudget* const budget_;
   const int64_t idle_ns_;
   int64_t last_ns_ = 0;
+  uint64_t room_at_ = 0;  // of the budget's releases: half of the last round have left
   uint64_t refused_in_all_ = 0;
   uint64_t refused_in_families_ = 0;
 };

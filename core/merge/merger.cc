@@ -66,16 +66,14 @@ class Merger::Impl {
       bool created = false;
       const SeriesId id = InternSeries(sequence, &created);
       if (!now.insert(id).second || declared_.contains(id)) continue;
-      // The catalog bounds its series itself; the family's bound is for those that senders make,
-      // the copies of these in sessions of jobs among them.
-      SeriesBudget::Charge charge = ChargeOf(id);
-      charge.family = nullptr;
-      budget_->Admit(charge, SeriesBudget::Purpose::kLastResort);
+      budget_->Admit(ChargeOf(id), SeriesBudget::Purpose::kLastResort);
     }
     for (const SeriesId id : std::exchange(declared_, std::move(now))) {
       if (declared_.contains(id)) continue;
       budget_->Release(ChargeOf(id));
-      if (table_.record(id).cells == 0) RemoveSeries(id);
+      if (table_.record(id).cells > 0) continue;
+      if (cells_.BaseOf(id) != nullptr) KeepExpired(id);
+      RemoveSeries(id);
     }
   }
 
@@ -375,16 +373,22 @@ class Merger::Impl {
     }
     if (Counts(kind)) {
       cells_.Fold(series, kind, cell);
-      CountedValue value = cells_.TakeFolded(series);
-      value.created_s = table_.record(series).created_s;
-      // A summary's window begins anew.
-      if (kind == SeriesKind::kSummary) value.window = {};
-      expired_.Keep(HashOf(series), ShapeOf(series), std::move(value));
+      KeepExpired(series);
     } else if (kind == SeriesKind::kGauge) {
       cells_.LeaveGauge(cell);
     }
     table_.RemoveCell(series, cell);
     RemoveSeries(series);
+  }
+
+  // What a series had counted, all of whose cells are gone, for when it comes back.
+  void KeepExpired(SeriesId series) {
+    CountedValue value = cells_.TakeFolded(series);
+    value.created_s = table_.record(series).created_s;
+    const ExpiredValues::Shape shape = ShapeOf(series);
+    // A summary's window begins anew.
+    if (shape.kind == SeriesKind::kSummary) value.window = {};
+    expired_.Keep(HashOf(series), shape, std::move(value));
   }
 
   // One that has no cells.

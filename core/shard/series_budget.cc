@@ -189,19 +189,24 @@ SeriesBudget::Answer SeriesBudget::ChargeNew(const Charge& charge, Purpose purpo
     GiveBack(&series_, 1);
     return Answer::kLabelBytes;
   }
-  if (charge.family != nullptr) {
-    if (!Take(&charge.family->series, 1, FamilyLimit(charge, purpose))) {
-      GiveBack(&label_bytes_, charge.label_bytes);
-      GiveBack(&series_, 1);
-      return Answer::kFamily;
-    }
+  const bool counts_in_family = charge.family != nullptr && !IsDeclared(charge);
+  if (counts_in_family && !Take(&charge.family->series, 1, FamilyLimit(charge, purpose))) {
+    GiveBack(&label_bytes_, charge.label_bytes);
+    GiveBack(&series_, 1);
+    return Answer::kFamily;
   }
   const SeriesRoll::Entered entered = roll_.Enter(charge.hash, charge.holder);
   if (entered == SeriesRoll::Entered::kNew) return Answer::kGranted;
-  if (charge.family != nullptr) GiveBack(&charge.family->series, 1);
+  if (counts_in_family) GiveBack(&charge.family->series, 1);
   GiveBack(&label_bytes_, charge.label_bytes);
   GiveBack(&series_, 1);
-  return entered == SeriesRoll::Entered::kKnown ? Answer::kGranted : Answer::kSeries;
+  return entered == SeriesRoll::Entered::kKnown ? GrantKnown(charge) : Answer::kSeries;
+}
+
+// Who declares a series that senders have made takes it off the family's account.
+SeriesBudget::Answer SeriesBudget::GrantKnown(const Charge& charge) {
+  if (IsDeclared(charge) && charge.family != nullptr) GiveBack(&charge.family->series, 1);
+  return Answer::kGranted;
 }
 
 // The last room may have been taken by another shard for this very series, which it then enters at
@@ -215,16 +220,21 @@ bool SeriesBudget::IsKnownAfterAll(const Charge& charge) {
 }
 
 SeriesBudget::Answer SeriesBudget::Admit(const Charge& charge, Purpose purpose) {
-  if (roll_.AddToKnown(charge.hash, charge.holder)) return Answer::kGranted;
+  if (roll_.AddToKnown(charge.hash, charge.holder)) return GrantKnown(charge);
   charging_.fetch_add(1, std::memory_order_seq_cst);
   const Answer answer = ChargeNew(charge, purpose);
   charging_.fetch_sub(1, std::memory_order_seq_cst);
-  if (answer == Answer::kGranted || IsKnownAfterAll(charge)) return Answer::kGranted;
+  if (answer == Answer::kGranted) return answer;
+  if (IsKnownAfterAll(charge)) return GrantKnown(charge);
   CountRefusal(answer);
   return answer;
 }
 
 void SeriesBudget::Release(const Charge& charge) {
+  // If senders have it yet, it is on the family's account from now on.
+  if (IsDeclared(charge) && charge.family != nullptr) {
+    Take(&charge.family->series, 1, UINT32_MAX);
+  }
   if (!roll_.Remove(charge.hash, charge.holder)) return;
   if (charge.family != nullptr) GiveBack(&charge.family->series, 1);
   GiveBack(&label_bytes_, charge.label_bytes);

@@ -147,7 +147,11 @@ class SeriesBudget {
  private:
   uint64_t SeriesLimit(Purpose purpose) const;
   uint32_t FamilyLimit(const Charge& charge, Purpose purpose) const;
+  static bool IsDeclared(const Charge& charge) {
+    return charge.holder == SeriesRoll::Holder::kCatalog;
+  }
   bool IsKnownAfterAll(const Charge& charge);
+  Answer GrantKnown(const Charge& charge);
   Answer ChargeNew(const Charge& charge, Purpose purpose);
 
   const Limits limits_;

@@ -183,6 +183,33 @@ TEST(BudgetTest, UnderPressureTheLongestUnchangedGo) {
   EXPECT_EQ(twos, 48) << "all for whom there was room, beside the overflow series";
 }
 
+// Where retired slots are held, nobody has room before the state is saved.
+TEST(BudgetTest, NobodyElseGoesBeforeThereIsTheRoomOfThoseWhoWent) {
+  ShardFeeder feeder({.limits = {.series = 100},
+                      .merging = {.evict_idle_ns = 60 * kSecondNs},
+                      .session = {.session = 1, .holds_retired = 1}});
+  for (int i = 0; i < 100; ++i) feeder.Send("old" + N(i) + ":1|c");
+  feeder.Merge();
+  feeder.Advance(100 * kSecondNs);
+  uint64_t evicted = 0;
+  for (int i = 0; i < 20; ++i) {
+    feeder.Send("new" + N(i) + ":1|c");
+    evicted += feeder.Merge().series_evicted;
+    feeder.Advance(11 * kSecondNs);
+    feeder.Turn();
+  }
+  EXPECT_EQ(evicted, 10u);
+  SavedHead head;
+  head.session = head.sequence = 1;
+  feeder.merger().SaveState(std::move(head));
+  feeder.merger().Release(1);
+  for (int i = 0; i < 3; ++i) {
+    feeder.Turn();
+    evicted += feeder.Merge().series_evicted;
+  }
+  EXPECT_EQ(evicted, 20u) << "for those who have asked meanwhile";
+}
+
 TEST(BudgetTest, SeriesThatChangeAreNotEvicted) {
   ShardFeeder feeder({.limits = {.series = 20}, .merging = {.evict_idle_ns = 10 * kSecondNs}});
   for (int round = 0; round < 20; ++round) {
@@ -260,6 +287,38 @@ TEST(BudgetTest, WhatACatalogNoLongerDeclaresGivesBackWhatItWasCharged) {
   EXPECT_EQ(feeder.families().NotesOf("c_total")->series.load(), 0u);
   feeder.Send("c_total:1|c|#op:c");
   EXPECT_EQ(feeder.MergeAndParse().at(R"(c_total{op="c"})"), "1");
+}
+
+TEST(BudgetTest, WhatIsDeclaredAndNoMoreLeavesTheFamilysBoundAsItWas) {
+  ShardFeeder feeder({.limits = {.family_series = 10}});
+  for (int i = 0; i < 10; ++i) feeder.Send("c_total:1|c|#i:" + N(i));
+  std::vector<SeriesSpec> declared;
+  for (int i = 5; i < 15; ++i) {  // some that senders have, and some that are new
+    declared.push_back(Spec(SeriesKind::kCounter, "c_total", "i=\"" + N(i) + "\""));
+  }
+  feeder.Merge();
+  for (int round = 0; round < 3; ++round) {
+    feeder.merger().Declare(declared, 0);
+    EXPECT_EQ(feeder.families().NotesOf("c_total")->series.load(), 5u);
+    feeder.merger().Declare({}, 0);
+    EXPECT_EQ(feeder.families().NotesOf("c_total")->series.load(), 10u);
+  }
+}
+
+TEST(BudgetTest, WhatADeclaredSeriesHadCountedOutlivesItsDeclaration) {
+  ShardFeeder feeder({.ttl_ms = 1000});
+  const std::vector<SeriesSpec> declared = {Spec(SeriesKind::kCounter, "c_total", "")};
+  feeder.merger().Declare(declared, 0);
+  feeder.Send("c_total:100|c");
+  feeder.Merge();
+  feeder.Advance(5 * kSecondNs);
+  feeder.Turn();
+  ASSERT_EQ(feeder.MergeAndParse().at("c_total"), "100");
+  feeder.merger().Declare({}, 0);
+  feeder.Turn();
+  EXPECT_EQ(feeder.MergeAndParse().size(), 0u);
+  feeder.Send("c_total:1|c");
+  EXPECT_EQ(feeder.MergeAndParse().at("c_total"), "101");
 }
 
 // Its copies in sessions of jobs have room, however few it declares.
