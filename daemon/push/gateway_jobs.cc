@@ -38,8 +38,8 @@ int64_t After(absl::Duration delay) { return MonotonicNs() + absl::ToInt64Nanose
 }  // namespace
 
 // Invariant: while `busy_` a rendering is awaited or a request is under way, and `queue_` has what
-// comes then; else the timer runs if there is anything to wait for. What is awaited of a rendering
-// whose serial is not `serial_` any more is forgotten.
+// comes then; else the timer runs if there is anything to wait for. A rendering and a timer whose
+// serial is not `serial_` any more are forgotten.
 class GatewayJobs::Impl {
  public:
   Impl(GatewayJobs* self, std::shared_ptr<Loop> loop, PushgatewayOptions options,
@@ -167,14 +167,18 @@ class GatewayJobs::Impl {
     timer_.cancel();
     if (next_ns == kNever) return;
     timer_.expires_after(std::chrono::nanoseconds(std::max<int64_t>(0, next_ns - MonotonicNs())));
-    timer_.async_wait([weak = self_->weak_from_this()](const boost::system::error_code& cancelled) {
+    // One that was over before it was cancelled comes nonetheless.
+    timer_.async_wait([weak = self_->weak_from_this(),
+                       serial = ++serial_](const boost::system::error_code& cancelled) {
       const auto alive = weak.lock();
-      if (!cancelled && alive != nullptr) alive->impl_->Turn();
+      if (cancelled || alive == nullptr || serial != alive->impl_->serial_) return;
+      alive->impl_->Turn();
     });
   }
 
   // Begins with all that is due.
   void Turn() {
+    ++serial_;
     busy_ = true;
     queue_.clear();
     const int64_t now_ns = MonotonicNs();
