@@ -131,10 +131,13 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Options& options, Ha
   daemon->state_->UseManager(&daemon->manager_);
   const size_t rule_count = RuleCount(*rules);
   absl::Status status = daemon->OpenListeners(std::move(handed), shards);
-  if (status.ok()) status = daemon->StartShards(*std::move(rules), shards);
+  if (status.ok()) status = daemon->MakeShards(*std::move(rules), shards);
   if (status.ok()) status = daemon->StartHttp(rule_count);
   if (status.ok()) status = daemon->StartPush();
   if (status.ok()) status = daemon->StartAdmin();
+  // When nothing else can fail: until then what is queued in sockets is the next start's, as are
+  // the connections.
+  if (status.ok()) status = daemon->shards_->Start();
   if (!status.ok()) return status;
   daemon->StartConnections();
   daemon->StartPushes();
@@ -192,7 +195,7 @@ void Daemon::TellManager(std::string_view assignments) const {
   if (!status.ok()) LogWarn(std::string(status.message()));
 }
 
-absl::Status Daemon::StartShards(Rules::Options rules, int shards) {
+absl::Status Daemon::MakeShards(Rules::Options rules, int shards) {
   auto set = ShardSet::Create(options_, std::move(rules), shards, state_->NewMemories(shards),
                               &connection_counts_);
   if (!set.ok()) return set.status();
@@ -212,7 +215,6 @@ absl::Status Daemon::StartShards(Rules::Options rules, int shards) {
                   DescribeListeners(*listeners_));
   absl::Status status = listeners_->GiveDatagramSockets(shards_->threads());
   if (status.ok()) status = StartRelay();
-  if (status.ok()) status = shards_->Start();
   if (!status.ok()) return status;
   merger_ = std::make_unique<MergeThread>(
       std::move(merger), options_.merge_interval,
@@ -222,7 +224,6 @@ absl::Status Daemon::StartShards(Rules::Options rules, int shards) {
   return absl::OkStatus();
 }
 
-// When nothing can fail any more: until then what the predecessor left is the next start's too.
 void Daemon::StartConnections() {
   const absl::Status status = ForgetConnections(manager_);
   if (!status.ok() && !left_connections_.empty()) {
@@ -231,7 +232,8 @@ void Daemon::StartConnections() {
              {"error", std::string(status.message())}});
     left_connections_.clear();
   }
-  connection_budget_ = std::make_unique<ConnectionBudget>(ConnectionLimit());
+  connection_budget_ = std::make_unique<ConnectionBudget>(
+      ConnectionLimit(static_cast<int>(left_connections_.size())));
   listeners_->TakeUp(std::move(left_connections_), shards_->threads(), connection_budget_.get());
   listeners_->StartAccepting(&control_, shards_->threads(), connection_budget_.get(),
                              &connection_counts_);
@@ -523,8 +525,10 @@ std::string Daemon::ExtendedTimeout() const {
 }
 
 int Daemon::ConnectionsKept() const {
-  constexpr int kReserve = 64;  // for listeners, and what else is kept
-  return std::max(0, manager_.store_capacity() - kReserve);
+  constexpr int kReserve = 64;  // for listeners of connections, and what else is kept once
+  const int memories = static_cast<int>(shards_->threads().size());
+  return std::max(0, manager_.store_capacity() - kReserve - memories -
+                         static_cast<int>(listeners_->datagram_sockets()));
 }
 
 void Daemon::Finish() {

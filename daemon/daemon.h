@@ -65,7 +65,7 @@ class Daemon {
   Daemon(Options options, ServiceManager manager);
 
   absl::Status OpenListeners(HandedFds handed, int shards);
-  absl::Status StartShards(Rules::Options rules, int shards);
+  absl::Status MakeShards(Rules::Options rules, int shards);
   std::vector<const Ledger*> Ledgers() const;
   absl::Status StartRelay();
   absl::Status StartHttp(size_t rule_count);

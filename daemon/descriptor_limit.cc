@@ -30,11 +30,11 @@ void RaiseDescriptorLimit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int ConnectionLimit() {
+int ConnectionLimit(int open_connections) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return kReserve;
   const int most = static_cast<int>(std::min<rlim_t>(limit.rlim_cur, 1 << 20));
-  const int left = std::max(2, most - OpenDescriptors());
+  const int left = std::max(2, most - OpenDescriptors() + open_connections);
   return std::min(kMaxConnections, left - std::min(kReserve, left / 2));
 }
 

@@ -9,8 +9,8 @@ namespace tallyd {
 void RaiseDescriptorLimit();
 
 // How many connections of events there may be at a time: what the limit leaves over what is open
-// now, less a reserve for scrapes and files.
-int ConnectionLimit();
+// now, less a reserve for scrapes and files. `open_connections` of those are open already.
+int ConnectionLimit(int open_connections = 0);
 
 }  // namespace tallyd
 

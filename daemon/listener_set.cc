@@ -215,6 +215,12 @@ void ListenerSet::WarnOfSmallBuffers() const {
   }
 }
 
+size_t ListenerSet::datagram_sockets() const {
+  size_t sockets = unixgram_.size();
+  for (const std::vector<UdpSocket>& group : udp_) sockets += group.size();
+  return sockets;
+}
+
 absl::Status ListenerSet::GiveDatagramSockets(const Threads& threads) {
   absl::Status status;
   for (size_t i = 0; i < udp_.size(); ++i) {
@@ -308,9 +314,15 @@ std::vector<HandedConnection> ListenerSet::Describe(
   return connections;
 }
 
+ListenerSet::~ListenerSet() { GiveBackPaths(); }
+
 void ListenerSet::Close() {
   watch_.reset();
   for (const auto& listener : accepting_) listener->Stop();
+  GiveBackPaths();
+}
+
+void ListenerSet::GiveBackPaths() {
   if (kept_) {
     for (const auto& bound : paths_) bound->path->Leave();
   }

@@ -53,12 +53,17 @@ class ListenerSet {
   // the rest. `handed` and `drops` outlive the set and the shards. An error names the address.
   static absl::StatusOr<std::unique_ptr<ListenerSet>> Open(const Options& options, int shards,
                                                            HandedSockets* handed, DropMarks* drops);
+  // Gives the paths back as Close does, where the start failed.
+  ~ListenerSet();
   ListenerSet(const ListenerSet&) = delete;
   ListenerSet& operator=(const ListenerSet&) = delete;
 
   const std::vector<BoundListener>& bound() const { return bound_; }
   // What comes in by the sockets of jobs; nothing if there are too many listeners for one more.
   const std::optional<Source>& jobs() const { return jobs_; }
+
+  // That the threads of shards read.
+  size_t datagram_sockets() const;
 
   using Threads = std::vector<std::unique_ptr<ShardThread>>;
 
@@ -144,6 +149,7 @@ class ListenerSet {
   absl::StatusOr<bool> Tells(int fd, const ListenAddress& listen, const Options& options) const;
   void WarnOfSmallBuffers() const;
   void Accept(UniqueFd fd, const Listening& stream);
+  void GiveBackPaths();
 
   // In listener_watch.cc.
   void WatchLater();

@@ -17,6 +17,7 @@ RelayTap::RelayTap(size_t packet_bytes)
     : packet_bytes_(packet_bytes), packet_(std::make_unique<char[]>(packet_bytes)) {}
 
 absl::Status RelayTap::Connect(const SocketAddress& target) {
+  if (connected_.load(std::memory_order_relaxed) >= 0) return absl::OkStatus();
   absl::StatusOr<UniqueFd> socket = OpenSocket(target, SOCK_DGRAM);
   if (!socket.ok()) return socket.status();
   if (::connect(socket->get(), target.get(), target.size()) != 0) {
@@ -125,7 +126,8 @@ absl::Status Relay::Start(Loop* loop, NameLookup::Resolve resolve) {
   if (!parts.ok()) return parts.status();
   parts_ = *std::move(parts);
   const absl::StatusOr<SocketAddress> address = SocketAddress::ParseNumeric(target_);
-  if (address.ok()) return Connect(*address);
+  if (address.ok() && Connect(*address).ok()) return absl::OkStatus();
+  // There may be no way to it yet, when the host starts.
   lookup_ = std::make_unique<NameLookup>(loop, std::move(resolve));
   again_ = std::make_unique<LoopTimer>(*loop);
   LookUp();
@@ -162,7 +164,7 @@ void Relay::OnAddresses(const absl::StatusOr<NameLookup::Addresses>& found) {
     return;
   }
   if (!std::exchange(said_, true)) {
-    LogWarn("nothing is relayed until the target has an address",
+    LogWarn("nothing is relayed until there is a way to the target",
             {{"to", target_}, {"error", std::string(status.message())}});
   }
   again_->expires_after(absl::ToChronoMilliseconds(kLookUpAgain));

@@ -89,8 +89,8 @@ class Relay {
   // `target` is "HOST:PORT" of good syntax.
   Relay(const std::string& target, size_t packet_bytes, size_t shards);
 
-  // At once if the target is an address; else as soon as `loop`, which must outlive this, has
-  // found one. Fails only if it cannot be sent to an address.
+  // At once if the target is an address that has a route; else as soon as `loop`, which must
+  // outlive this, has found one. Fails only if the target is not HOST:PORT.
   absl::Status Start(Loop* loop, NameLookup::Resolve resolve = NameLookup::SystemResolve);
   void Stop();
 
@@ -115,7 +115,7 @@ class Relay {
   std::vector<std::shared_ptr<RelayTap>> taps_;
   std::unique_ptr<NameLookup> lookup_;  // null: there is nothing to look up
   std::unique_ptr<LoopTimer> again_;
-  bool said_ = false;  // that it has no address
+  bool said_ = false;  // that there is no way to it
 };
 
 }  // namespace tallyd

@@ -237,6 +237,30 @@ TEST(RelayTest, ANameIsLookedUpWhileLinesComeIn) {
   relay.Stop();
 }
 
+// As where the network is not up yet. Broadcasts need leave that nobody asks for.
+TEST(RelayTest, AnAddressThatCannotBeReachedYetCostsItsLinesOnly) {
+  Loop loop;
+  Relay relay("255.255.255.255:8125", 1'400, 1);
+  ASSERT_EQ(relay.Start(&loop), absl::OkStatus());
+  relay.taps()[0]->OnLines({}, "a:1|c\nb:1|c\n");
+  relay.taps()[0]->OnBeat(0);
+  EXPECT_EQ(relay.totals().dropped_lines, 2u);
+  EXPECT_EQ(relay.totals().lines, 0u);
+  relay.Stop();
+}
+
+TEST(RelayTest, ATapThatIsConnectedStaysSo) {
+  Sink sink;
+  Sink other;
+  RelayTap tap(1'400);
+  ASSERT_EQ(tap.Connect(SocketAddress::ParseNumeric(sink.address()).value()), absl::OkStatus());
+  ASSERT_EQ(tap.Connect(SocketAddress::ParseNumeric(other.address()).value()), absl::OkStatus());
+  tap.OnLines({}, "a:1|c\n");
+  tap.OnBeat(0);
+  EXPECT_THAT(sink.Packets(), ElementsAre("a:1|c\n"));
+  EXPECT_THAT(other.Packets(), IsEmpty());
+}
+
 TEST(RelayTest, ATargetWithoutAnAddressCostsItsLinesOnly) {
   Loop loop;
   const auto work = boost::asio::make_work_guard(loop);

@@ -312,6 +312,30 @@ class RestartTest(SupervisedTest):
         stream.sendall(b"1|c\n")
         self.counter(supervisor, "a", 1)
 
+    def test_a_start_that_fails_leaves_datagrams_and_paths_to_the_next(self):
+        supervisor = self.supervise("--statsd.listen-tcp=", "--statsd.listen-udp=127.0.0.1:0", WEB)
+        path = f"{supervisor.directory}/statsd.sock"
+        supervisor.flags += (f"--statsd.listen-unixgram={path}",)
+        supervisor.start()
+        host, port = supervisor.addresses()["udp"][0].rsplit(":", 1)
+        self.assertEqual(supervisor.end(), 0)
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        unix = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        taken = socket.create_server(("127.0.0.1", 0))
+        for one in (udp, unix, taken):
+            self.addCleanup(one.close)
+        in_use = f"127.0.0.1:{taken.getsockname()[1]}"
+        rounds = ("web.listen-address", "push.listen-address", "statsd.listen-tcp")
+        for kind in rounds:
+            with self.subTest(kind):
+                udp.sendto(b"by_udp:1|c", (host, int(port)))
+                unix.sendto(b"by_path:1|c", path)
+                life = supervisor.spawn(f"--{kind}={in_use}")
+                self.assertEqual(life.wait(), 3, life.log())
+        supervisor.start()
+        self.counter(supervisor, "by_udp", len(rounds))
+        self.counter(supervisor, "by_path", len(rounds))
+
     def test_restarts_under_load_lose_nothing(self):
         restarts, seconds = (20, 60.0) if LONG else (4, 8.0)
         rate = 50_000 / SLOWNESS
