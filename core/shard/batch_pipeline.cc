@@ -76,8 +76,10 @@ void BatchPipeline::ApplyEach(Action action, Apply&& apply) {
 
 // The entry is copied: adding keys moves the table, but never changes an entry.
 void BatchPipeline::Locate(Pending* pending) {
-  pending->entry = KeyEntry();
-  if (pending->repeats && pending != group_.data()) return;  // the one before tells
+  if (pending->repeats && pending != group_.data()) {
+    pending->entry = KeyEntry();  // the one before tells
+    return;
+  }
   pending->entry = keys_->FirstOfHash(pending->hash);
   if (pending->entry.IsEmpty()) return;
   const char* const key = memory_->KeyAt(pending->entry.key);
@@ -86,19 +88,19 @@ void BatchPipeline::Locate(Pending* pending) {
   __builtin_prefetch(&chunks_[pending->entry.target / ShardMemory::kSlotsPerChunk]);
 }
 
-// Of a sample for which Locate found the entry or another one of its hash, or none.
-KeyEntry BatchPipeline::EntryOf(const Pending& pending) {
+bool BatchPipeline::IsOf(const KeyEntry& entry, const Pending& pending) const {
   const size_t size = size_t{pending.name_size} + 1 + pending.tags_size;
-  const auto same = [&](const KeyEntry& entry) {
-    if (entry.key_size != size || entry.type != pending.type) return false;
-    const char* const key = memory_->KeyAt(entry.key);
-    // The ":" after the name is part of both, so that name and tags cannot trade bytes.
-    return EqualBytes(key, pending.name, pending.name_size + size_t{1}) &&
-           (pending.tags_size == 0 ||
-            EqualBytes(key + pending.name_size + 1, pending.tags, pending.tags_size));
-  };
-  const bool again = std::exchange(no_entry_, false) && pending.repeats;
-  if (!pending.entry.IsEmpty() && same(pending.entry)) return pending.entry;
+  if (entry.key_size != size || entry.type != pending.type) return false;
+  const char* const key = memory_->KeyAt(entry.key);
+  // The ":" after the name is part of both, so that name and tags cannot trade bytes.
+  return EqualBytes(key, pending.name, pending.name_size + size_t{1}) &&
+         (pending.tags_size == 0 ||
+          EqualBytes(key + pending.name_size + 1, pending.tags, pending.tags_size));
+}
+
+// `again`: the key of the sample before, which got no entry.
+KeyEntry BatchPipeline::FindOrAdd(const Pending& pending, bool again) {
+  const auto same = [&](const KeyEntry& entry) { return IsOf(entry, pending); };
   if (const KeyEntry* found = keys_->Find(pending.hash, same)) return *found;
   const KeyEntry entry =
       slots_->AddKey({pending.type, std::string_view(pending.name, pending.name_size),
@@ -116,8 +118,12 @@ KeyEntry BatchPipeline::EntryOf(const Pending& pending) {
 // it has none in the table.
 void BatchPipeline::Resolve(Pending* pending, const Pending* before) {
   KeyEntry& entry = pending->entry;
-  const bool is_known = pending->repeats && before != nullptr && before->entry.key_size != 0;
-  entry = is_known ? before->entry : EntryOf(*pending);
+  const bool again = std::exchange(no_entry_, false) && pending->repeats;
+  if (pending->repeats && before != nullptr && before->entry.key_size != 0) {
+    entry = before->entry;
+  } else if (entry.IsEmpty() || !IsOf(entry, *pending)) {
+    entry = FindOrAdd(*pending, again);
+  }
   if (entry.action == Action::kRefuse || entry.action == Action::kPass) return;
   if (entry.scaled) Scale(pending);
   pending->chunk = &chunks_[entry.target / ShardMemory::kSlotsPerChunk];

@@ -121,7 +121,8 @@ class BatchPipeline {
 
   void Locate(Pending* pending);
   void Resolve(Pending* pending, const Pending* before);
-  KeyEntry EntryOf(const Pending& pending);
+  bool IsOf(const KeyEntry& entry, const Pending& pending) const;
+  KeyEntry FindOrAdd(const Pending& pending, bool again);
   void Scale(Pending* pending) const;
   template <class Apply>
   void ApplyEach(Action action, Apply&& apply);
