@@ -167,7 +167,8 @@ absl::StatusOr<std::vector<ListenerSet::PathSocket>> ListenerSet::OpenPath(const
     LogWarn("the path of a socket that was handed in is gone; it is bound anew", {{"path", path}});
     handed_->Forget(kind, path);
   }
-  absl::StatusOr<UnixPath> bound = UnixPath::Bind(path, type, mode_, group_);
+  absl::StatusOr<UnixPath> bound =
+      UnixPath::Bind(path, type, mode_, group_, absl::Seconds(2), senders_);
   if (!bound.ok()) return bound.status();
   sockets.push_back({bound->TakeFd(), kept_});
   handed_->Keep(kind, path, sockets.back().fd);

@@ -122,6 +122,7 @@ class ListenerSet {
   ListenerSet(const Options& options, HandedSockets* handed, DropMarks* drops)
       : mode_(options.unixsocket_mode),
         group_(options.unixsocket_group),
+        senders_(options.sender_identity ? UnixPath::Senders::kTell : UnixPath::Senders::kIgnore),
         handed_(handed),
         drops_(drops),
         kept_(handed->keeps()) {}
@@ -163,6 +164,7 @@ class ListenerSet {
 
   const mode_t mode_;
   const gid_t group_;
+  const UnixPath::Senders senders_;
   HandedSockets* const handed_;
   DropMarks* const drops_;
   const bool kept_;  // our own sockets outlive us

@@ -86,7 +86,7 @@ absl::Status ListenerSet::BindAnew(BoundPath* bound) {
   // The control loop waits for nobody: what cannot be had now is tried again.
   const std::string path = bound->path->path();
   absl::StatusOr<UnixPath> anew =
-      UnixPath::Bind(path, bound->type, mode_, group_, absl::ZeroDuration());
+      UnixPath::Bind(path, bound->type, mode_, group_, absl::ZeroDuration(), senders_);
   if (!anew.ok()) return anew.status();
   UniqueFd fd = anew->TakeFd();
   handed_->Forget(bound->kind, path);

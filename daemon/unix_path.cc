@@ -19,6 +19,7 @@
 #include "daemon/exit_code.h"
 #include "daemon/log.h"
 #include "daemon/stream_listener.h"
+#include "daemon/unixgram_listener.h"
 
 namespace tallyd {
 namespace {
@@ -198,7 +199,7 @@ absl::Status SetRights(const std::string& path, const SocketFile& file, mode_t m
 }  // namespace
 
 absl::StatusOr<UnixPath> UnixPath::Bind(const std::string& path, int type, mode_t mode, gid_t group,
-                                        absl::Duration patience) {
+                                        absl::Duration patience, Senders senders) {
   const absl::StatusOr<sockaddr_un> address = MakeAddress(path);
   if (!address.ok()) return address.status();
   absl::Status status = CheckDirectory(path);
@@ -210,6 +211,7 @@ absl::StatusOr<UnixPath> UnixPath::Bind(const std::string& path, int type, mode_
 
   UniqueFd fd(::socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return absl::InternalError(absl::StrCat("cannot open a socket: ", Error()));
+  if (senders == Senders::kTell && type == SOCK_DGRAM) TellSenders(fd.get());
   // Until the file is the right group's, no group has a right.
   const mode_t mode_at_first = group == kOwnGroup ? mode : mode & ~mode_t{S_IRWXG};
   absl::StatusOr<SocketFile> file = BindTo(*address, fd.get(), mode_at_first);

@@ -206,6 +206,36 @@ TEST_F(UnixPathTest, ALinkInThePlaceOfANewSocketGivesNoOtherFileOurMode) {
   ::unlink(precious.c_str());
 }
 
+// Somebody may have waited for the path to be there.
+TEST_F(UnixPathTest, TheFirstDatagramSaysWhoSentIt) {
+  after_bind = [&] {
+    const UniqueFd sender(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    path_.copy(address.sun_path, sizeof(address.sun_path) - 1);
+    EXPECT_EQ(::sendto(sender.get(), "a", 1, 0, reinterpret_cast<const sockaddr*>(&address),
+                       sizeof(address)),
+              1);
+  };
+  const absl::StatusOr<UnixPath> bound = UnixPath::Bind(
+      path_, SOCK_DGRAM, 0755, UnixPath::kOwnGroup, absl::ZeroDuration(), UnixPath::Senders::kTell);
+  after_bind = nullptr;
+  ASSERT_TRUE(bound.ok()) << bound.status();
+  char byte = 0;
+  iovec data{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))] = {};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  ASSERT_EQ(::recvmsg(bound->fd(), &message, MSG_DONTWAIT), 1);
+  const cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  ASSERT_NE(header, nullptr);
+  ucred sent{};
+  std::memcpy(&sent, CMSG_DATA(header), sizeof(sent));
+  EXPECT_EQ(sent.pid, ::getpid());
+}
+
 TEST_F(UnixPathTest, TheUmaskTakesNothingFromTheMode) {
   const mode_t umask_before = ::umask(0077);
   const absl::StatusOr<UnixPath> bound = UnixPath::Bind(path_, SOCK_STREAM, 0766);

@@ -398,7 +398,7 @@ class RelayTest(unittest.TestCase):
             relayed = wait_for_relayed(daemon, 2)
             self.assertEqual((relayed.lines, relayed.dropped), (0, 2))
             self.assertEqual(daemon.settle(received=2).applied, 2)
-            daemon.logged("until the target has", "no-such-host.invalid:1")
+            daemon.logged("until there is a way", "no-such-host.invalid:1")
             self.assertEqual(daemon.stop(), 0)
 
     @needs("promtool")

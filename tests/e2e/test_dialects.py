@@ -151,8 +151,7 @@ SEVERAL = [
     good("m18:1|c|c:id:2|c", {"m18{container_id=id}": 3}, 2),
     Line("m19:1|q|c:id:2|c", {"m19{container_id=id}": 2}, 2, {"bad_type": 1}),
     Line("m20:x|c|c:id:2|c", {"m20": 2}, 2, {"bad_value": 1}),
-    good("m21:1|c|c:a:2|c|c:b:4|c", {"m21{container_id=a}": 1, "m21{container_id=b}": 6}, 3,
-         overridden_label=2),
+    good("m21:1|c|c:a:2|c|c:b:4|c", {"m21{container_id=a}": 1, "m21{container_id=b}": 6}, 3),
 ]
 
 SECTIONS = [
