@@ -94,7 +94,8 @@ void CellReader::Fold(SeriesId series, SeriesKind kind, CellRef cell) {
           series, cell, rest, [this](CellRef one) { return CounterCell(WordsOf(one)).rest(); });
       const CounterCell counter(words);
       Add(counter, &base.counter);
-      base.counter.rest += folded - (rest + counter.rest());
+      const double plain = rest + counter.rest();
+      if (folded > plain) base.counter.rest += folded - plain;
       break;
     }
     case SeriesKind::kHistogram:

@@ -141,6 +141,29 @@ TEST(StateTest, NoSumEverGoesDown) {
   EXPECT_GT(sum, 100);
 }
 
+TEST(StateTest, WhatIsInfiniteStaysSo) {
+  const ShardFeeder::Options options = {.shards = 2, .ttl_ms = 100};
+  auto process = std::make_unique<ShardFeeder>(options);
+  const auto check = [&](const char* when) {
+    Values values = process->MergeAndParse();
+    EXPECT_EQ(values["c"], "+Inf") << when;
+    EXPECT_EQ(values["h_sum"], "+Inf") << when;
+  };
+  for (int round = 0; round < 2; ++round) {
+    for (const int shard : {0, 1}) process->Send("c:inf|c\nh:inf|h", shard);
+    check("sent");
+    process->Advance(70'000'000);
+    process->Send("c:1.5|c\nh:1.5|h", 0);
+    process->Advance(70'000'000);
+    process->Turn();
+    check("one cell expired");
+    const std::string state = Save(process.get());
+    process = std::make_unique<ShardFeeder>(options);
+    Restore(state, process.get());
+    check("restarted");
+  }
+}
+
 TEST(StateTest, CreatedTimestampsAreKept) {
   ShardFeeder before;
   before.Merge(1000);
