@@ -168,7 +168,7 @@ absl::StatusOr<std::vector<ListenerSet::PathSocket>> ListenerSet::OpenPath(const
     handed_->Forget(kind, path);
   }
   absl::StatusOr<UnixPath> bound =
-      UnixPath::Bind(path, type, mode_, group_, absl::Seconds(2), senders_);
+      UnixPath::Bind(path, type, mode_, group_, UnixPath::kPatience, senders_);
   if (!bound.ok()) return bound.status();
   sockets.push_back({bound->TakeFd(), kept_});
   handed_->Keep(kind, path, sockets.back().fd);

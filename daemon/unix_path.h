@@ -22,16 +22,18 @@ namespace tallyd {
 // mode or our group for that. Thread-compatible.
 class UnixPath {
  public:
+  static constexpr gid_t kOwnGroup = static_cast<gid_t>(-1);
+  static constexpr absl::Duration kPatience = absl::Seconds(2);
+  enum class Senders { kIgnore, kTell };
+
   // Binds a non-blocking socket of `type` (SOCK_DGRAM, ...) to `path` with permissions `mode`, for
   // `group` unless that is kOwnGroup. At no moment is it more open than that. One that takes
   // connections listens.
-  static constexpr gid_t kOwnGroup = static_cast<gid_t>(-1);
+  //
   // Waits `patience` at most for another process of our user that looks at this path. Where the
   // kernel is to tell who sends, it does from the first datagram on.
-  enum class Senders { kIgnore, kTell };
   static absl::StatusOr<UnixPath> Bind(const std::string& path, int type, mode_t mode,
-                                       gid_t group = kOwnGroup,
-                                       absl::Duration patience = absl::Seconds(2),
+                                       gid_t group = kOwnGroup, absl::Duration patience = kPatience,
                                        Senders senders = Senders::kIgnore);
 
   // Takes over the path of a socket that our predecessor bound and handed on; without its socket.

@@ -267,9 +267,7 @@ CountedValue CellReader::CountedBy(SeriesId series) {
     table_->ForEachCell(series,
                         [&](CellRef cell) { Add(CounterCell(WordsOf(cell)), &value.counter); });
     if (base == nullptr) return value;
-    // To show the same, cells are added to it in the same order.
-    double shown = base->counter.rest;
-    table_->ForEachCell(series, [&](CellRef cell) { shown += CounterCell(WordsOf(cell)).rest(); });
+    const double shown = Counter(series).rest;
     if (std::isfinite(shown)) value.counter.rest = RestOf(shown, base->counter.rest);
     return value;
   }
